@@ -1,0 +1,270 @@
+"""Settings: one table, four places they can come from, and where each value came from.
+
+Precedence: command line flag > environment (`SBOT_…`) > `config.toml` > default. `path` and `config` say where the file
+is, so they cannot stand in it. Everything here is values in, values out, except `load`, which reads the one file.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import enum
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from node.errors import UsageError
+
+MAIN_NETWORK_KEY = "1KHLiKZvAvjbY1ziZEHMXawbCEIM6qwjCDm3VYRan/s="
+"""The network key (caps.shs) of the main network: protocol.md section 1."""
+
+
+class Source(enum.StrEnum):
+    """Where a value came from."""
+
+    FLAG = "flag"
+    ENVIRONMENT = "environment"
+    FILE = "file"
+    DEFAULT = "default"
+
+
+class BadValue(ValueError):
+    """A value does not fit its option; the text says what would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: `parse` takes flag and environment text as well as TOML values, and raises BadValue."""
+
+    name: str
+    parse: Callable[[object], Any]
+    default: object
+    metavar: str
+    help: str
+    in_file: bool = True
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "SBOT_" + self.name.upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value in force as `sbot config` shows it, and where it came from (`detail`: flag, variable or file)."""
+
+    name: str
+    value: object
+    source: Source
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting of one node, typed. Keys are raw 32 bytes; `path` is absolute."""
+
+    path: Path
+    config: Path
+    host: str
+    port: int
+    http_host: str
+    http_port: int
+    network_key: bytes
+    hmac_key: bytes | None
+    hops: int
+    lan: bool
+    log_format: str
+    log_level: str
+    settings: tuple[Setting, ...] = ()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise BadValue("must be a text that is not empty")
+    return value.strip()
+
+
+def _folder(value: object) -> Path:
+    return Path(_text(value)).expanduser().absolute()
+
+
+def _whole(lowest: int, highest: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        wanted = f"must be a whole number from {lowest} to {highest}"
+        if isinstance(value, str):
+            if not value.isascii() or not value.isdigit() or len(value) > 9:
+                raise BadValue(wanted)
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+            raise BadValue(wanted)
+        return value
+
+    return parse
+
+
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise BadValue("must be true or false")
+
+
+def _choice(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or value.lower() not in words:
+            raise BadValue(f"must be one of {', '.join(words)}")
+        return value.lower()
+
+    return parse
+
+
+def _key(value: object) -> bytes:
+    wanted = "must be 32 bytes as standard base64, 44 characters ending in ="
+    if not isinstance(value, str):
+        raise BadValue(wanted)
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except ValueError:
+        raise BadValue(wanted) from None
+    if len(raw) != 32 or base64.b64encode(raw).decode() != value:
+        raise BadValue(wanted)
+    return raw
+
+
+def _optional_key(value: object) -> bytes | None:
+    return None if value == "" else _key(value)
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("path", _folder, "~/.pysbot", "DIR", "data directory: identity, feeds, token, socket", in_file=False),
+    Option("config", _folder, "", "FILE", "settings file; default: config.toml in the data directory", in_file=False),
+    Option("host", _text, "0.0.0.0", "HOST", "address on which peers may connect"),  # noqa: S104 - a node is for its peers
+    Option("port", _whole(0, 65535), 8008, "PORT", "TCP port for peers; 0 picks a free one"),
+    Option("http_host", _text, "127.0.0.1", "HOST", "address of the local HTTP API"),
+    Option("http_port", _whole(0, 65535), 8989, "PORT", "TCP port of the HTTP API; 0 picks a free one"),
+    Option(
+        "network_key", _key, MAIN_NETWORK_KEY, "BASE64", "network key (caps.shs); peers with another key cannot connect"
+    ),
+    Option("hmac_key", _optional_key, "", "BASE64", "HMAC key (caps.sign) for messages of a test network; empty: none"),
+    Option("hops", _whole(0, 32), 3, "N", "replicate feeds up to this distance: 0 only myself, 1 those I follow"),
+    Option("lan", _switch, True, "", "announce this node on the local network and look for others"),
+    Option("log_format", _choice("text", "json"), "text", "text|json", "form of the log lines on standard error"),
+    Option("log_level", _choice("debug", "info", "warning", "error"), "info", "LEVEL", "debug, info, warning or error"),
+)
+
+
+def named(name: str) -> Option:
+    """The option called `name`; KeyError if there is none."""
+    for option in OPTIONS:
+        if option.name == name:
+            return option
+    raise KeyError(name)
+
+
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Config:
+    """Put the settings together. `flags` maps option names to their text, None or absent where not given.
+
+    Raises UsageError naming the flag, variable or file that is wrong.
+    """
+    given = {name: text for name, text in flags.items() if text is not None}
+    path = _from(named("path"), given, environ, {}, Path())
+    detail_default = path.value / "config.toml"
+    chosen = _from(named("config"), given, environ, {}, Path(), fallback=str(detail_default))
+    table = _read_file(chosen.value, required=chosen.source is not Source.DEFAULT)
+    found = [path, chosen] + [
+        _from(option, given, environ, table, chosen.value) for option in OPTIONS if option.in_file
+    ]
+    values = {item.name: item.value for item in found}
+    settings = tuple(Setting(item.name, _shown(item.value), item.source, item.detail) for item in found)
+    return Config(**values, settings=settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    name: str
+    value: Any
+    source: Source
+    detail: str
+
+
+def _from(
+    option: Option,
+    flags: Mapping[str, str],
+    environ: Mapping[str, str],
+    table: Mapping[str, object],
+    file: Path,
+    *,
+    fallback: str | None = None,
+) -> _Found:
+    raw: object
+    if option.name in flags:
+        raw, source, detail = flags[option.name], Source.FLAG, option.flag
+    elif environ.get(option.variable):
+        raw, source, detail = environ[option.variable], Source.ENVIRONMENT, option.variable
+    elif option.name in table:
+        raw, source, detail = table[option.name], Source.FILE, str(file)
+    else:
+        raw, source, detail = option.default if fallback is None else fallback, Source.DEFAULT, ""
+    try:
+        return _Found(option.name, option.parse(raw), source, detail)
+    except BadValue as error:
+        where = f"{option.name} in {detail}" if source is Source.FILE else detail
+        raise UsageError(f"{where} {error}, not {raw!r}.") from None
+
+
+def _read_file(file: Path, *, required: bool) -> dict[str, object]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        table: dict[str, object] = tomllib.loads(text)
+    except FileNotFoundError:
+        if required:
+            raise UsageError(f"There is no settings file {file}; name another with --config.") from None
+        return {}
+    except UnicodeDecodeError:
+        raise UsageError(f"The settings file {file} is not UTF-8 text.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The settings file {file} is not valid TOML: {error}.") from None
+    except OSError as error:
+        raise UsageError(f"The settings file {file} cannot be read: {error.strerror}.") from None
+    known = [option.name for option in OPTIONS if option.in_file]
+    for name in table:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known settings are {', '.join(known)}."
+            raise UsageError(f"The settings file {file} sets {name!r}, which is no setting; {hint}")
+    return table
+
+
+def _shown(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value) if isinstance(value, Path) else value
+
+
+def template() -> str:
+    """The text of a fresh config.toml: every setting with its default, commented out."""
+    lines = [
+        "# Settings of this node. A line without # in front takes effect at the next start.",
+        "# Flags (--port 8008) and the environment (SBOT_PORT=8008) go before what stands here;",
+        "# `sbot config` prints each value in force and where it came from.",
+        "",
+    ]
+    for option in OPTIONS:
+        if option.in_file:
+            lines += [f"# {option.help}", f"# {option.name} = {_toml(option.default)}", ""]
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else str(value)

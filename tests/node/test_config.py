@@ -1,0 +1,109 @@
+"""Settings: precedence, refusals that name the culprit, the commented file."""
+
+import base64
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from node import config
+from node.config import OPTIONS, Source
+from node.errors import UsageError
+
+
+def source_of(found: config.Config, name: str) -> Source:
+    return next(item.source for item in found.settings if item.name == name)
+
+
+def test_defaults_are_the_promised_ones(tmp_path: Path) -> None:
+    found = config.load({"path": str(tmp_path)}, {})
+    assert (found.port, found.http_host, found.http_port, found.hops) == (8008, "127.0.0.1", 8989, 3)
+    assert found.hmac_key is None
+    assert found.network_key.hex() == "d4a1cb88a66f02f8db635ce26441cc5dac1b08420ceaac230839b755845a9ffb"
+    assert found.config == tmp_path / "config.toml"
+
+
+def test_the_default_folder_is_our_own_and_not_the_old_sbots() -> None:
+    assert config.load({}, {}).path == Path.home() / ".pysbot"
+    assert config.load({}, {"SBOT_PATH": "/somewhere"}).path == Path("/somewhere")
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("port = 1\nhops = 1\nlog_level = 'error'\n")
+    environ = {"SBOT_PORT": "2", "SBOT_HOPS": "2", "SBOT_PATH": str(tmp_path)}
+    found = config.load({"port": "3", "host": None}, environ)
+    assert (found.port, found.hops, found.log_level, found.http_port) == (3, 2, "error", 8989)
+    assert [source_of(found, name) for name in ("port", "hops", "log_level", "http_port", "path")] == [
+        Source.FLAG,
+        Source.ENVIRONMENT,
+        Source.FILE,
+        Source.DEFAULT,
+        Source.ENVIRONMENT,
+    ]
+
+
+def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
+    assert config.load({"path": str(tmp_path)}, {"SBOT_PORT": ""}).port == 8008
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("port", "65536"),
+        ("port", "-1"),
+        ("port", "eight"),
+        ("port", "٣"),
+        ("hops", "1.5"),
+        ("network_key", "AAAA"),
+        ("network_key", base64.b64encode(bytes(31)).decode()),
+        ("network_key", base64.urlsafe_b64encode(b"\xff" * 32).decode()),
+        ("network_key", base64.b64encode(bytes(32)).decode().replace("AAA=", "AAB=")),
+        ("hmac_key", "x"),
+        ("lan", "maybe"),
+        ("log_format", "xml"),
+        ("log_level", "loud"),
+        ("host", " "),
+    ],
+)
+def test_a_wrong_value_names_its_flag_variable_or_file(tmp_path: Path, name: str, text: str) -> None:
+    option = config.named(name)
+    base = {"path": str(tmp_path)}
+    with pytest.raises(UsageError, match=option.flag):
+        config.load({**base, name: text}, {})
+    with pytest.raises(UsageError, match=option.variable):
+        config.load(base, {option.variable: text})
+    (tmp_path / "config.toml").write_text(f'{name} = "{text}"\n')
+    with pytest.raises(UsageError, match=r"config\.toml"):
+        config.load(base, {})
+
+
+def test_an_unknown_setting_in_the_file_is_refused_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("prot = 1\n")
+    with pytest.raises(UsageError, match="did you mean port"):
+        config.load({"path": str(tmp_path)}, {})
+
+
+@pytest.mark.parametrize("data", [b"port = ", b"\xff\xfe", b"port = true", b"lan = 1"])
+def test_a_broken_file_is_a_usage_error(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "config.toml").write_bytes(data)
+    with pytest.raises(UsageError):
+        config.load({"path": str(tmp_path)}, {})
+
+
+def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no settings file"):
+        config.load({"path": str(tmp_path), "config": str(tmp_path / "none.toml")}, {})
+
+
+def test_the_template_changes_nothing_until_a_line_is_uncommented(tmp_path: Path) -> None:
+    text = config.template()
+    assert tomllib.loads(text) == {}
+    live = "\n".join(line[2:] if " = " in line and line.startswith("# ") else line for line in text.splitlines()[4:])
+    (tmp_path / "config.toml").write_text(live)
+    path = {"path": str(tmp_path)}
+    uncommented = config.load(path, {})
+    names = [option.name for option in OPTIONS if option.in_file]
+    assert [source_of(uncommented, name) for name in names] == [Source.FILE] * len(names)
+    (tmp_path / "config.toml").unlink()
+    default = config.load(path, {})
+    assert [getattr(uncommented, name) for name in names] == [getattr(default, name) for name in names]
