@@ -1,0 +1,196 @@
+"""The box stream: a byte stream cut into sealed packets (protocol.md section 5).
+
+A packet is a sealed header of 34 bytes, ``box(nonce, u16 length ‖ authenticator of the body)``, and
+the body's ciphertext, sealed with ``nonce + 1``. The nonce is one big-endian number of 192 bits that
+goes up by two a packet and wraps. A header of eighteen zeros is the *goodbye*: nothing follows.
+Bodies are at most 4096 bytes; longer writes are split.
+
+``Sealer`` and ``Opener`` are pure. An ``Opener`` delivers nothing of a packet that does not open
+completely, and nothing at all after a damage, a goodbye or the end of input.
+"""
+
+from replication.errors import BoxStreamError
+from replication.limits import DEFAULT_LIMITS, Limits
+from replication.secretbox import MAC_SIZE, SECRETBOX, SecretBox, pointer
+
+BODY_MAX = 4096
+HEADER_SIZE = 34
+_PLAIN_HEADER = 18
+_NONCES = 1 << 192
+_GOODBYE = bytes(_PLAIN_HEADER)
+_SCRATCH_KEPT = 64 * 1024
+
+
+class Sealer:
+    """The sending half. The state is one key and the next nonce; every nonce is used once."""
+
+    __slots__ = ("_box", "_ended", "_header", "_header_at", "_key", "_nonce")
+
+    def __init__(self, key: bytes, nonce: bytes, *, box: SecretBox = SECRETBOX) -> None:
+        self._key = key
+        self._nonce = int.from_bytes(nonce, "big")
+        self._box = box
+        self._header = bytearray(_PLAIN_HEADER)
+        self._header_at = pointer(self._header)
+        self._ended = False
+
+    def seal(self, data: bytes | bytearray | memoryview) -> bytearray:
+        """All of ``data`` as packets, in a fresh buffer; empty data gives no packet."""
+        if self._ended:
+            raise ValueError("nothing can be sent after the goodbye")
+        size = len(data)
+        out = bytearray(size + HEADER_SIZE * -(-size // BODY_MAX))
+        if not size:
+            return out
+        seal, key, nonce = self._box.seal, self._key, self._nonce
+        header, header_at = self._header, self._header_at
+        mac_at = header_at + 2
+        source, target = pointer(data), pointer(out)
+        done = at = 0
+        while done < size:
+            length = min(BODY_MAX, size - done)
+            header[0], header[1] = length >> 8, length & 255
+            start = target + at
+            body_nonce = (nonce + 1) % _NONCES
+            seal(start + HEADER_SIZE, mac_at, source + done, length, body_nonce.to_bytes(24, "big"), key)
+            seal(start + MAC_SIZE, start, header_at, _PLAIN_HEADER, nonce.to_bytes(24, "big"), key)
+            nonce = (nonce + 2) % _NONCES
+            at += HEADER_SIZE + length
+            done += length
+        self._nonce = nonce
+        return out
+
+    def goodbye(self) -> bytes:
+        """The packet that ends the stream; only once, and nothing may follow."""
+        if self._ended:
+            return b""
+        self._ended = True
+        out = bytearray(HEADER_SIZE)
+        target = pointer(out)
+        nonce = self._nonce.to_bytes(24, "big")
+        self._box.seal(target + MAC_SIZE, target, pointer(_GOODBYE), _PLAIN_HEADER, nonce, self._key)
+        return bytes(out)
+
+
+class Opener:
+    """The receiving half: ciphertext in any pieces in, plaintext out."""
+
+    __slots__ = (
+        "_body_length",
+        "_box",
+        "_empty",
+        "_empty_max",
+        "_header",
+        "_header_at",
+        "_key",
+        "_nonce",
+        "_rest",
+        "_scratch",
+        "ended",
+        "failure",
+    )
+
+    def __init__(
+        self, key: bytes, nonce: bytes, *, limits: Limits = DEFAULT_LIMITS, box: SecretBox = SECRETBOX
+    ) -> None:
+        self._key = key
+        self._nonce = int.from_bytes(nonce, "big")
+        self._box = box
+        self._header = bytearray(_PLAIN_HEADER)
+        self._header_at = pointer(self._header)
+        self._rest = b""
+        self._body_length = -1  # of the packet whose header is open; -1 while a header is awaited
+        self._scratch = bytearray()
+        self._empty = 0
+        self._empty_max = limits.empty_packets
+        self.ended = False
+        self.failure: BoxStreamError | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can come: after a goodbye or a damage."""
+        return self.ended or self.failure is not None
+
+    @property
+    def partial(self) -> bool:
+        """Whether a packet has begun and is not complete."""
+        return bool(self._rest) or self._body_length >= 0
+
+    def open(self, data: bytes | bytearray | memoryview) -> bytes:
+        """The plaintext of all packets completed by ``data``.
+
+        A goodbye sets ``ended``. A damage sets ``failure``; what was intact before it is still
+        returned, so the cuts of ``data`` make no difference. Later calls raise ``BoxStreamError``.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.ended:
+            return b""
+        if self._rest:
+            data = b"".join((self._rest, data))
+        scratch = self._scratch_for(len(data))
+        taken, length = self._open_packets(data, scratch)
+        self._rest = b"" if self.over else bytes(memoryview(data)[taken:])
+        return bytes(memoryview(scratch)[:length])
+
+    def end_of_input(self) -> BoxStreamError | None:
+        """The transport reached its end: None after a goodbye, otherwise the error that it is."""
+        if not self.over:
+            self._damaged("cut in the middle of a packet" if self.partial else "cut without a goodbye")
+        return self.failure
+
+    def _open_packets(self, data: bytes | bytearray | memoryview, scratch: bytearray) -> tuple[int, int]:
+        """Open what is complete; returns bytes of ``data`` used and of ``scratch`` filled."""
+        open_, key, nonce, length = self._box.open, self._key, self._nonce, self._body_length
+        header, header_at = self._header, self._header_at
+        mac_at = header_at + 2
+        source, target = pointer(data), pointer(scratch)
+        size = len(data)
+        at = filled = 0
+        while True:
+            if length < 0:
+                if size - at < HEADER_SIZE:
+                    break
+                start = source + at
+                if open_(header_at, start + MAC_SIZE, start, _PLAIN_HEADER, nonce.to_bytes(24, "big"), key):
+                    self._damaged("a packet's header does not open: damaged, replayed or out of order")
+                    break
+                nonce = (nonce + 1) % _NONCES
+                at += HEADER_SIZE
+                length = header[0] << 8 | header[1]
+                if not length and header == _GOODBYE:
+                    self.ended = True
+                    break
+                if not self._allows(length):
+                    break
+            if size - at < length:
+                break
+            if open_(target + filled, source + at, mac_at, length, nonce.to_bytes(24, "big"), key):
+                self._damaged("a packet's body does not open: damaged or out of order")
+                break
+            nonce = (nonce + 1) % _NONCES
+            at += length
+            filled += length
+            length = -1
+        self._nonce, self._body_length = nonce, length
+        return at, filled
+
+    def _allows(self, length: int) -> bool:
+        self._empty = 0 if length else self._empty + 1
+        if length > BODY_MAX:
+            self._damaged(f"a packet of {length} bytes; at most {BODY_MAX} are allowed")
+        elif self._empty > self._empty_max:
+            self._damaged(f"more than {self._empty_max} empty packets in a row")
+        return self.failure is None
+
+    def _damaged(self, reason: str) -> None:
+        self.failure = BoxStreamError(reason)
+
+    def _scratch_for(self, size: int) -> bytearray:
+        """Room for ``size`` bytes. A fresh large buffer costs more than the decryption's overhead (page
+        faults), so it is kept while much arrives, and given back when the peer falls silent."""
+        if len(self._scratch) < size:
+            self._scratch = bytearray(max(size, min(2 * size, 2 * _SCRATCH_KEPT)))
+        elif len(self._scratch) > _SCRATCH_KEPT and size < _SCRATCH_KEPT // 16:
+            self._scratch = bytearray(max(size, BODY_MAX))
+        return self._scratch
