@@ -5,8 +5,6 @@ makes a list. Numbers and true/false become JSON numbers and booleans, a text th
 that, all else stays text. Pure: words in, values out; the only error is UsageError.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Sequence

@@ -4,8 +4,6 @@ Precedence: command line flag > environment (`SBOT_…`) > `config.toml` > defau
 is, so they cannot stand in it. Everything here is values in, values out, except `load`, which reads the one file.
 """
 
-from __future__ import annotations
-
 import base64
 import difflib
 import enum

@@ -11,8 +11,6 @@
 The text of each is one or two sentences: the reason, and what to do next. `node.cli` prints it to standard error.
 """
 
-from __future__ import annotations
-
 
 class NodeError(Exception):
     """Something failed; `exit_code` is what the process ends with (interfaces.md, "Command line")."""

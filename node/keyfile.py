@@ -4,17 +4,15 @@ Read if it is there, made if it is not, and never overwritten: a damaged or cont
 identity written over an old one cannot be undone. The format itself is `feeds.keys.parse_key_file`.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import stat
 from pathlib import Path
 
-from feeds.keys import Keypair, format_key_file, parse_key_file
-
 from feeds.errors import InvalidKey
+from feeds.keys import Keypair, format_key_file, parse_key_file
 from node.errors import KeyFileError
+from node.private_files import write_once
 
 log = logging.getLogger("node.keyfile")
 
@@ -53,38 +51,6 @@ def load_or_create(path: Path) -> Keypair:
         if keypair is None:
             raise _unusable(path, "it came and went while it was read")
     return keypair
-
-
-def write_once(path: Path, data: bytes) -> bool:
-    """Write a private file (0600) whole and durable, unless it exists already: True if this call made it.
-
-    The content goes into an exclusive neighbour first and is linked into place, so a crash leaves no half file.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
-    draft.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except FileExistsError:
-        return False
-    sync_folder(path.parent)
-    return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _tighten(path: Path, status: os.stat_result) -> None:

@@ -3,8 +3,6 @@
 A traceback is for whoever debugs: it is printed at level debug, elsewhere an exception is one short clause.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

@@ -1,0 +1,133 @@
+"""Every command of `sbot`: its name, where its code is, and what the help says. Loading this loads no command.
+
+A command's function takes an `Invocation` and returns the exit code. Names are written with dots; on the command line a
+blank does as well (`friends hops`).
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`target` is module:function below node.commands."""
+
+    name: str
+    target: str
+    usage: str
+    summary: str
+    aliases: tuple[str, ...] = ()
+    group: str = "node"
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One call of a command: the words after its name, the environment, and the name or alias that was typed."""
+
+    command: Command
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    spelled: str
+
+
+class Runner(Protocol):
+    def __call__(self, invocation: Invocation) -> int: ...
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("start", "start:start", "[options]", "run a node until it is told to stop (SIGINT, SIGTERM)", ("server",)),
+    Command("init", "identity:init", "", "make the data directory and the identity, start nothing"),
+    Command("config", "settings:show", "[options]", "print each setting and where it came from"),
+    Command("version", "identity:version", "", "print the version"),
+    Command("whoami", "identity:whoami", "", "print the id of this node"),
+    Command("status", "status:status", "", "what the running node holds and does"),
+    Command("manifest", "remote:manifest", "", "every muxrpc method of the running node"),
+    Command("publish", "publish:publish", "--type T [--KEY VALUE …] | .", "sign and store a message", group="messages"),
+    Command("get", "messages:get", "ID", "one message by its id", group="messages"),
+    Command(
+        "createLogStream",
+        "messages:stream",
+        "[--limit N] [--reverse] [--live] [--gt T]",
+        "all messages in order of arrival",
+        ("log",),
+        group="messages",
+    ),
+    Command(
+        "createHistoryStream",
+        "messages:stream",
+        "ID [--seq N] [--live] [--limit N] [--keys false]",
+        "one feed from a sequence on",
+        ("hist",),
+        group="messages",
+    ),
+    Command(
+        "createFeedStream",
+        "messages:stream",
+        "[--limit N] [--reverse] [--gt T] [--lt T]",
+        "all messages by claimed time",
+        ("feed",),
+        group="messages",
+    ),
+    Command(
+        "createUserStream", "messages:stream", "ID [--limit N] [--reverse]", "one feed by sequence", group="messages"
+    ),
+    Command(
+        "messagesByType",
+        "messages:stream",
+        "TYPE [--limit N] [--live]",
+        "messages of one type",
+        ("logt",),
+        group="messages",
+    ),
+    Command("links", "messages:stream", "[--source ID] [--dest ID] [--rel R]", "who links to what", group="messages"),
+    Command("latest", "messages:stream", "", "the latest sequence of each feed", group="messages"),
+    Command("getLatest", "messages:latest", "ID", "the last message of a feed", group="messages"),
+    Command("latestSequence", "messages:latest", "ID", "the last sequence of a feed", group="messages"),
+    Command("getVectorClock", "messages:clock", "", "all feeds and their last sequences", group="messages"),
+    Command(
+        "verify", "verify:verify", "[FILE|-] [--hmac-key B64] [--out-of-order]", "check messages", group="messages"
+    ),
+    Command(
+        "gossip.connect", "peers:connect", "ADDRESS", "connect to a peer", ("connect", "conn.connect"), group="peers"
+    ),
+    Command("gossip.peers", "peers:peers", "", "connections and known peers", ("peers", "conn.peers"), group="peers"),
+    Command("gossip.add", "peers:act", "ADDRESS", "remember a peer", ("conn.remember",), group="peers"),
+    Command("gossip.remove", "peers:act", "ADDRESS", "forget a peer", ("conn.forget",), group="peers"),
+    Command(
+        "gossip.disconnect", "peers:act", "ADDRESS|ID", "hang up", ("disconnect", "conn.disconnect"), group="peers"
+    ),
+    Command("follow", "graph:follow", "ID [--state false]", "follow a feed", ("friends.follow",), group="graph"),
+    Command("block", "graph:block", "ID [--state false]", "block a feed", ("friends.block",), group="graph"),
+    Command("friends.hops", "graph:hops", "[--max N]", "feeds by distance from here", group="graph"),
+    Command("friends.isFollowing", "graph:relation", "[SOURCE] DEST", "does one follow the other", group="graph"),
+    Command("friends.isBlocking", "graph:relation", "[SOURCE] DEST", "does one block the other", group="graph"),
+    Command(
+        "replicate.upto", "replication:upto", "", "each feed asked for and how far we have it", group="replication"
+    ),
+    Command(
+        "replicate.request", "replication:request", "ID [true|false]", "ask for a feed by hand", group="replication"
+    ),
+    Command(
+        "ebt.peerStatus", "replication:peer_status", "ID", "what peers say they have of a feed", group="replication"
+    ),
+    Command("pipe", "pipe:pipe", "ADDRESS | --listen HOST:PORT", "standard input and output over an encrypted stream"),
+)
+
+
+def find(words: Sequence[str]) -> tuple[Command, str, int] | None:
+    """The command that the first words name: the command, the spelling used, and how many words that took."""
+    for count in range(min(len(words), 3), 0, -1):
+        spelled = ".".join(words[:count])
+        for command in COMMANDS:
+            if spelled == command.name or spelled in command.aliases:
+                return command, spelled, count
+    return None
+
+
+def runner(command: Command) -> Runner:
+    """The function behind a command; imports its module now."""
+    module, _, function = command.target.partition(":")
+    loaded: Runner = getattr(importlib.import_module(f"node.commands.{module}"), function)
+    return loaded

@@ -1,0 +1,50 @@
+"""`sbot init`, `whoami`, `version`: who this node is. None of them needs a running node."""
+
+from node import keyfile
+from node.commands import settings
+from node.commands.catalogue import Invocation
+from node.directory import DataDirectory
+from node.errors import NotRunning
+from node.output import Output
+from node.version import VERSION
+
+
+def init(invocation: Invocation) -> int:
+    """Make the data directory, the identity, the token and the commented settings file, where they are missing."""
+    found = settings.reading(invocation)
+    config = settings.loaded(invocation, found)
+    directory = DataDirectory(config.path)
+    directory.make()
+    keypair = keyfile.load_or_create(directory.secret)
+    directory.http_token()
+    directory.write_settings(config.config)
+    _print_id(keypair.id, Output.standard(as_json=found.on("json")))
+    return 0
+
+
+def whoami(invocation: Invocation) -> int:
+    """Print the id in the key file; the running node, if any, has no other."""
+    found = settings.reading(invocation)
+    path = settings.loaded(invocation, found).path
+    keypair = keyfile.load(DataDirectory(path).secret)
+    if keypair is None:
+        raise NotRunning(f"No node has run in {path} yet: there is no identity; sbot start --path {path} makes one.")
+    _print_id(keypair.id, Output.standard(as_json=found.on("json")))
+    return 0
+
+
+def version(invocation: Invocation) -> int:
+    """Print the version of this program."""
+    output = Output.standard(as_json=settings.reading(invocation).on("json"))
+    if output.pretty:
+        output.line(f"pysbot {VERSION}")
+    else:
+        output.json_value(VERSION)
+    return 0
+
+
+def _print_id(identity: str, output: Output) -> None:
+    if output.pretty:
+        output.line(identity)
+    else:
+        output.json_value({"id": identity})
