@@ -1,0 +1,104 @@
+"""Who may ask: the access token, the names this node answers to, and which web pages may write.
+
+The API listens on loopback, where every web page that the user visits can reach it as well. So the Host must be one of
+ours (DNS rebinding gives a foreign name our address), writes from pages of other origins are refused, and all but three
+paths want the token that only the user's own programs can read.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from starlette.types import Scope
+
+from api.errors import Problem
+
+__all__ = ["OPEN_PATHS", "Access"]
+
+OPEN_PATHS: Final = frozenset({"/v1/info", "/healthz", "/readyz"})
+"""Answered without the token."""
+BROWSER_PATHS: Final = frozenset({"/docs", "/openapi.json"})
+"""Here the token may also come as the password of a browser's own prompt (Basic): documents to look at, no data."""
+LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?")
+
+
+class Access:
+    """The checks of one node. hosts -- names beside the loopback ones; origins -- foreign pages that may write."""
+
+    def __init__(self, token: str, *, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
+        self._token: Final = token.encode()
+        self._hosts: Final = frozenset((*LOOPBACK, *map(_bracketed, hosts)))
+        self._origins: Final = frozenset(origin.lower() for origin in origins)
+
+    def refusal(self, scope: Scope) -> Problem | None:
+        """Why this request is not answered; None when it is."""
+        hosts: list[bytes] = []
+        origins: list[bytes] = []
+        sites: list[bytes] = []
+        credentials: list[bytes] = []
+        wanted = {b"host": hosts, b"origin": origins, b"sec-fetch-site": sites, b"authorization": credentials}
+        for name, value in scope["headers"]:
+            if name in wanted:
+                wanted[name].append(value)
+        host = hosts[0].decode("latin-1").lower() if len(hosts) == 1 else ""
+        if (problem := self._foreign_host(host)) is not None:
+            return problem
+        if scope["method"] not in _READING and (problem := self._foreign_page(host, origins, sites)) is not None:
+            return problem
+        path = scope["path"]
+        return None if path in OPEN_PATHS else self._stranger(credentials, basic=path in BROWSER_PATHS)
+
+    def _foreign_host(self, host: str) -> Problem | None:
+        match = _HOST.fullmatch(host)
+        if match is not None and match[1] in self._hosts:
+            return None
+        return Problem("host-not-allowed", "Use 127.0.0.1, localhost, [::1] or a configured name as the Host.")
+
+    def _foreign_page(self, host: str, origins: Sequence[bytes], sites: Sequence[bytes]) -> Problem | None:
+        for raw in origins:
+            origin = raw.decode("latin-1").lower()
+            if origin in self._origins:
+                return None
+            if origin not in (f"http://{host}", f"https://{host}"):
+                return Problem("origin-not-allowed", "The Origin of this request is not the node itself.")
+        if any(site.lower() not in (b"same-origin", b"none") for site in sites):
+            return Problem("origin-not-allowed", "Sec-Fetch-Site says that another site sent this request.")
+        return None
+
+    def _stranger(self, credentials: Sequence[bytes], *, basic: bool) -> Problem | None:
+        given = _token(credentials[0], basic=basic) if len(credentials) == 1 else None
+        if given is not None and hmac.compare_digest(given, self._token):
+            return None
+        detail = (
+            "Send the content of the file http-token as Authorization: Bearer <token>."
+            if not credentials
+            else "The Authorization header does not carry this node's token."
+        )
+        challenge = 'Bearer realm="sbot"' + (', Basic realm="sbot", charset="UTF-8"' if basic else "")
+        return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenge})
+
+
+def _bracketed(name: str) -> str:
+    """A host name as the Host header spells it: IPv6 in brackets, lower case."""
+    name = name.lower()
+    return f"[{name}]" if ":" in name and not name.startswith("[") else name
+
+
+def _token(credentials: bytes, *, basic: bool) -> bytes | None:
+    """The token inside an Authorization header; None when it carries none."""
+    scheme, _, value = credentials.strip().partition(b" ")
+    value = value.strip()
+    if scheme.lower() == b"bearer":
+        return value
+    if basic and scheme.lower() == b"basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except binascii.Error:
+            return None
+    return None

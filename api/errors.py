@@ -1,0 +1,195 @@
+"""What the HTTP API answers when something is wrong: one table of problems, one table from exceptions to problems.
+
+Every error leaves as `application/problem+json` (RFC 9457) with a stable `code`; docs/http-api.md lists the codes and a
+test compares the two. Whatever is in neither table is a bug of ours: a fixed text for the caller, the rest for the log.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from starlette.responses import Response
+
+from feeds.errors import (
+    FeedLocked,
+    ForkedFeed,
+    InvalidJson,
+    InvalidMessage,
+    InvalidRef,
+    NotFound,
+    SequenceMismatch,
+    StoreError,
+    TooLarge,
+    UnknownFormat,
+)
+from replication.errors import DialFailed, DialTimeout, InvalidAddress
+
+__all__ = ["KINDS", "Kind", "Problem", "ProblemResponse", "problem_of"]
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem: its status and the title, which is the same for each occurrence."""
+
+    status: int
+    title: str
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "invalid-json": Kind(400, "The body is not JSON"),
+    "invalid-id": Kind(400, "Not an id"),
+    "invalid-address": Kind(400, "Not a peer address"),
+    "invalid-parameter": Kind(400, "A parameter is wrong"),
+    "invalid-cursor": Kind(400, "Not a cursor of this list"),
+    "invalid-header": Kind(400, "A header is wrong"),
+    "filter-not-available": Kind(400, "This filter is not available yet"),
+    "unauthorized": Kind(401, "The access token is missing or wrong"),
+    "host-not-allowed": Kind(403, "The Host is not one of this node's names"),
+    "origin-not-allowed": Kind(403, "Pages of other origins may not write here"),
+    "not-found": Kind(404, "Nothing here"),
+    "message-not-found": Kind(404, "This node does not have the message"),
+    "feed-not-found": Kind(404, "This node does not know the feed"),
+    "peer-not-found": Kind(404, "Not connected to this peer"),
+    "method-not-allowed": Kind(405, "This path does not take the method"),
+    "not-acceptable": Kind(406, "No answer in an accepted form"),
+    "body-timeout": Kind(408, "The body took too long to arrive"),
+    "sequence-mismatch": Kind(412, "The feed has moved on"),
+    "body-too-large": Kind(413, "The body is too large"),
+    "message-too-large": Kind(413, "The message would be too large"),
+    "unsupported-media-type": Kind(415, "The body is of a type that is not taken here"),
+    "invalid-body": Kind(422, "The body does not fit"),
+    "invalid-message": Kind(422, "Not a message that may be published"),
+    "private-not-available": Kind(422, "Private messages are not available yet"),
+    "idempotency-key-reused": Kind(422, "The Idempotency-Key was used for another body"),
+    "feed-locked": Kind(423, "This node's feed is locked"),
+    "feed-forked": Kind(423, "This node's feed is forked"),
+    "too-many-streams": Kind(429, "Too many event streams are open"),
+    "internal-error": Kind(500, "The node failed"),
+    "handshake-failed": Kind(502, "No connection to the peer came about"),
+    "store-failed": Kind(503, "The node's store failed"),
+    "stopping": Kind(503, "The node is stopping"),
+    "dial-timeout": Kind(504, "The peer did not answer in time"),
+}
+
+
+class Problem(Exception):
+    """Raise it anywhere in a route; it becomes the answer. `members` are added to the problem's JSON object."""
+
+    def __init__(self, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: object) -> None:
+        super().__init__(detail)
+        self.code: Final = code
+        self.detail: Final = detail
+        self.headers: Final = dict(headers or {})
+        self.members: Final = members
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.code]
+
+    def body(self, instance: str) -> bytes:
+        """The problem's JSON; `instance` is the path that was asked for, as it was written."""
+        fields: dict[str, object] = {
+            "type": f"/docs#{self.code}",
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": _printable(self.detail),
+            "instance": instance,
+            "code": self.code,
+        }
+        return orjson.dumps(fields | self.members, default=str)
+
+
+class ProblemResponse(Response):
+    """A problem as an answer."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, problem: Problem, instance: str) -> None:
+        super().__init__(problem.body(instance), status_code=problem.kind.status, headers=problem.headers)
+
+
+def _printable(text: str) -> str:
+    """Text that UTF-8 can hold: what a client sent may come back in a reason, lone surrogates included."""
+    return text.encode(errors="replace").decode()
+
+
+# --- from exceptions to problems ---------------------------------------------------------------------------------------
+
+
+def _json(error: InvalidJson) -> Problem:
+    return Problem("invalid-json", f"The body is not JSON: {error.reason}.", offset=error.offset)
+
+
+def _ref(error: InvalidRef) -> Problem:
+    return Problem("invalid-id", str(error))
+
+
+def _message(error: InvalidMessage) -> Problem:
+    return Problem("invalid-message", str(error), field=error.field)
+
+
+def _large(error: TooLarge) -> Problem:
+    return Problem("message-too-large", str(error), size=error.size, limit=error.limit, unit=error.what)
+
+
+def _locked(error: FeedLocked) -> Problem:
+    return Problem(f"feed-{error.state}", error.reason, state=error.state, reason=error.reason)
+
+
+def _moved(error: SequenceMismatch) -> Problem:
+    return Problem("sequence-mismatch", str(error), expected=error.expected, sequence=error.actual)
+
+
+def _missing(error: NotFound) -> Problem:
+    return Problem("not-found", str(error))
+
+
+def _format(error: UnknownFormat) -> Problem:
+    return Problem("invalid-id", str(error))
+
+
+def _store(_error: StoreError) -> Problem:
+    # Its text is for whoever runs the node and may name files; the log has it.
+    return Problem("store-failed", "The store could not be read or written. The node's log says why.")
+
+
+def _address(error: InvalidAddress) -> Problem:
+    return Problem("invalid-address", str(error))
+
+
+def _dial(error: DialFailed) -> Problem:
+    return Problem("handshake-failed", str(error), step=error.step, reason=error.reason)
+
+
+def _dial_timeout(error: DialTimeout) -> Problem:
+    return Problem("dial-timeout", str(error), step=error.step, reason=error.reason)
+
+
+_TABLE: Final[Mapping[type[Exception], Callable[..., Problem]]] = {
+    InvalidJson: _json,
+    InvalidRef: _ref,
+    InvalidMessage: _message,
+    TooLarge: _large,
+    FeedLocked: _locked,
+    ForkedFeed: _locked,
+    SequenceMismatch: _moved,
+    NotFound: _missing,
+    UnknownFormat: _format,
+    StoreError: _store,
+    InvalidAddress: _address,
+    DialFailed: _dial,
+    DialTimeout: _dial_timeout,
+}
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """The problem that a domain exception means; the nearest class in its ancestry counts. None: not one of ours."""
+    if isinstance(error, Problem):
+        return error
+    for ancestor in type(error).__mro__:
+        if ancestor in _TABLE:
+            return _TABLE[ancestor](error)
+    return None

@@ -1,0 +1,74 @@
+"""Ids in requests: three spellings in, the canonical one inside.
+
+`@…=.ed25519` (percent-encoded in a path), any `ssb:` URI, and the bare URL-safe base64 of the 32 bytes. A path parameter
+of kind `path` hands over everything to the end of the path, so that a `/` inside an id survives however it was encoded.
+"""
+
+import re
+from typing import Annotated, Final
+from urllib.parse import quote
+
+from fastapi import Path
+
+from api.errors import Problem
+from feeds.errors import InvalidRef
+from feeds.refs import FeedRef, MessageRef
+
+__all__ = ["FeedPath", "MessagePath", "feed_id", "feed_path", "message_id", "message_path"]
+
+_SPELLINGS: Final = "percent-encoded (`%s`), as an ssb: URI, or as bare URL-safe base64"
+MessagePath = Annotated[
+    str, Path(description="Message id: " + _SPELLINGS % "%25…%3D.sha256", examples=["%25…%3D.sha256"])
+]
+FeedPath = Annotated[str, Path(description="Feed id: " + _SPELLINGS % "%40…%3D.ed25519", examples=["%40…%3D.ed25519"])]
+
+_SUBPATH: Final = re.compile(r"(.+)/[a-z-]+")
+
+
+def message_id(text: str) -> str:
+    """Canonical message id; Problem invalid-id for anything else."""
+    try:
+        return str(MessageRef.parse(_plus(text)))
+    except InvalidRef as error:
+        raise _refusal("message", text, error) from None
+
+
+def feed_id(text: str) -> str:
+    """Canonical feed id; Problem invalid-id for anything else."""
+    try:
+        return str(FeedRef.parse(_plus(text)))
+    except InvalidRef as error:
+        raise _refusal("feed", text, error) from None
+
+
+def message_path(message: str) -> str:
+    """Where a message is to be found."""
+    return f"/v1/messages/{quote(message, safe='')}"
+
+
+def feed_path(feed: str) -> str:
+    """Where a feed is to be found."""
+    return f"/v1/feeds/{quote(feed, safe='')}"
+
+
+def _plus(text: str) -> str:
+    """Undo what query strings do to an unencoded `+`; no id contains a blank."""
+    return text.replace(" ", "+")
+
+
+def _refusal(what: str, text: str, error: InvalidRef) -> Problem:
+    """A path such as /v1/messages/<id>/nonsense is an unknown path, not a wrong id."""
+    below = _SUBPATH.fullmatch(text)
+    if below is not None and _is_id(below[1]):
+        return Problem("not-found", "There is nothing at this path.")
+    return Problem("invalid-id", f"This is no {what} id in any of its spellings: {error}")
+
+
+def _is_id(text: str) -> bool:
+    for kind in (MessageRef, FeedRef):
+        try:
+            kind.parse(text)
+        except InvalidRef:
+            continue
+        return True
+    return False

@@ -1,0 +1,121 @@
+"""Lists: `limit`, `order` and an opaque `cursor` in, `{"items":[…],"next":…}` with a Link header or NDJSON out.
+
+A list is a `Fetch`: a function from a mark and a number of items to the next chunk of them, each item a JSON text. One
+call makes a page; NDJSON calls it until the list ends, and because it fetches the next chunk only once the server has
+taken the last one, a slow reader costs no memory.
+"""
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Final, Literal, NamedTuple
+from urllib.parse import quote_plus
+
+import msgpack
+import orjson
+from fastapi import Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import NDJSON_HEADERS, NdjsonResponse, unpacked
+from api.errors import Problem
+from api.negotiation import Form, form
+
+__all__ = ["Chunk", "Cursor", "Fetch", "Limit", "Mark", "Order", "list_answer", "slice_of"]
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 500
+STREAM_CHUNK: Final = 200
+
+Limit = Annotated[
+    int | None,
+    Query(ge=1, le=MAX_LIMIT, description=f"Items a page, {DEFAULT_LIMIT} if not given; NDJSON: at most so many"),
+]
+Cursor = Annotated[str | None, Query(max_length=512, description="`next` of the page before")]
+Order = Annotated[Literal["asc", "desc"], Query(description="Oldest or newest first")]
+
+Mark = int | str
+
+
+class Chunk(NamedTuple):
+    """Consecutive items, each a JSON text, and the mark from which the next chunk goes on; None at the end."""
+
+    items: list[bytes]
+    mark: Mark | None
+
+
+Fetch = Callable[[Mark | None, int], Awaitable[Chunk]]
+"""(mark or None for the start, most items) -> chunk. It may return fewer items, even none, and still go on."""
+
+FORMS: Final = (Form.JSON, Form.NDJSON, Form.MSGPACK)
+
+
+async def list_answer(
+    request: Request, fetch: Fetch, *, kind: type[int] | type[str], name: str, limit: int | None, cursor: str | None
+) -> Response:
+    """A page, or all as NDJSON.
+
+    kind -- what marks of this list are; name -- goes into cursors, so that one list refuses another's.
+    """
+    wanted = form(request.headers.get("accept"), FORMS)
+    mark = None if cursor is None else _decode(cursor, name, kind)
+    if wanted is Form.NDJSON:
+        first = await fetch(mark, min(limit or STREAM_CHUNK, STREAM_CHUNK))
+        return NdjsonResponse(_lines(fetch, first, limit))
+    chunk = await fetch(mark, limit or DEFAULT_LIMIT)
+    following = None if chunk.mark is None else _encode(chunk.mark, name)
+    headers = {"Vary": "Accept"}
+    if following is not None:
+        headers["Link"] = f'<{_with_cursor(request, following)}>; rel="next"'
+    if wanted is Form.MSGPACK:
+        whole = {"items": [unpacked(item) for item in chunk.items], "next": following}
+        return Response(msgpack.packb(whole, unicode_errors="replace"), media_type=Form.MSGPACK, headers=headers)
+    body = b'{"items":[%b],"next":%b}' % (b",".join(chunk.items), orjson.dumps(following))
+    return Response(body, media_type=Form.JSON, headers=headers)
+
+
+def slice_of(items: list[bytes]) -> Fetch:
+    """A list that is at hand as a whole; its marks are offsets."""
+
+    async def fetch(mark: Mark | None, limit: int) -> Chunk:
+        start = int(mark or 0)
+        end = start + limit
+        return Chunk(items[start:end], end if end < len(items) else None)
+
+    return fetch
+
+
+async def _lines(fetch: Fetch, chunk: Chunk, limit: int | None) -> AsyncIterator[bytes]:
+    left = limit
+    while True:
+        if chunk.items:
+            yield b"\n".join(chunk.items) + b"\n"
+        if left is not None:
+            left -= len(chunk.items)
+        if chunk.mark is None or left == 0:
+            return
+        chunk = await fetch(chunk.mark, min(left or STREAM_CHUNK, STREAM_CHUNK))
+
+
+def _with_cursor(request: Request, cursor: str) -> str:
+    """The same request for the next page, as a relative reference."""
+    others = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    query = "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in [*others, ("cursor", cursor)])
+    path = request.scope.get("raw_path", b"").decode("ascii", "replace") or request.url.path
+    return f"{path}?{query}"
+
+
+def _encode(mark: Mark, name: str) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([name, mark])).rstrip(b"=").decode()
+
+
+def _decode(cursor: str, name: str, kind: type[int] | type[str]) -> Mark:
+    try:
+        value = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        value = None
+    if isinstance(value, list) and len(value) == 2 and value[0] == name and type(value[1]) is kind:
+        mark: Mark = value[1]
+        if isinstance(mark, str) or 0 <= mark < 2**63:
+            return mark
+    raise Problem("invalid-cursor", "Use the `next` of a page of this list, with the same order.")

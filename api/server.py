@@ -1,0 +1,171 @@
+"""The HTTP server: uvicorn inside the node's own event loop, with deadlines for clients that dawdle.
+
+uvicorn alone waits for ever for the rest of a request's head and for a client that does not read its answer, and it does
+not stop while an event stream is open; safety.md names all three. The protocol class below adds the deadlines, and
+`HttpServer.stop` first tells the streams.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any, Final
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+__all__ = ["HEAD_TIMEOUT", "KEEP_ALIVE", "STALL_TIMEOUT", "HttpServer", "bind"]
+
+HEAD_TIMEOUT: Final = 10.0
+"""Seconds for a request's line and headers to arrive, from the connection or from their first byte."""
+STALL_TIMEOUT: Final = 30.0
+"""Seconds without progress after which a client that does not read is cut."""
+KEEP_ALIVE: Final = 30
+GRACE: Final = 2
+"""Seconds for requests under way at the end, before they are cancelled."""
+HEAD_SIZE: Final = 64 * 1024
+BACKLOG: Final = 512
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket's address taken, so that a taken port is known before anything else starts. Raises OSError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class HttpServer:
+    """Serves `app` on a bound socket. `stopping` is set by `stop`, before connections are closed."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        *,
+        stopping: asyncio.Event,
+        head_timeout: float = HEAD_TIMEOUT,
+        stall_timeout: float = STALL_TIMEOUT,
+    ) -> None:
+        self.address: Final[tuple[str, int]] = listener.getsockname()[:2]
+        self._listener: Final = listener
+        self._stopping: Final = stopping
+        self._server: Final = _Server(_config(app, head_timeout, stall_timeout))
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:8989`: where it can be reached on this machine."""
+        host, port = self.address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Begin to serve; returns once connections are accepted."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http server")
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(0.005)
+        if self._task.done():
+            self._task.result()
+
+    async def stop(self) -> None:
+        """End event streams, let requests under way finish, close. Within about `GRACE` seconds; may be called twice."""
+        self._stopping.set()
+        self._server.should_exit = True
+        if self._task is None:
+            self._listener.close()
+            return
+        await asyncio.wait([self._task])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its hands on the process's signals, which belong to the node."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: ASGIApp, head_timeout: float, stall_timeout: float) -> uvicorn.Config:
+    class Protocol(_PatientProtocol):
+        pass
+
+    Protocol.head_timeout = head_timeout
+    Protocol.stall_timeout = stall_timeout
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+        h11_max_incomplete_event_size=HEAD_SIZE,
+    )
+
+
+class _PatientProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 with a deadline for a request's head and one for a reader that stands still."""
+
+    head_timeout = HEAD_TIMEOUT
+    stall_timeout = STALL_TIMEOUT
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._await_head()
+        elif self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head_timer, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout, self.transport.abort)
+
+    def _await_reader(self, before: int) -> None:
+        self._stall_timer = self.loop.call_later(self.stall_timeout, self._check_reader, before)
+
+    def _check_reader(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left < before:
+            self._await_reader(left)
+        else:
+            self.transport.abort()

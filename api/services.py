@@ -1,0 +1,79 @@
+"""What the routes may use: one frozen record, filled by the composition root and faked in tests."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from feeds.database import Database
+from feeds.ingest import Ingest
+from feeds.live import Live
+from feeds.log import Log
+from feeds.views.social_graph import SocialGraph
+from replication.peer_info import PeerEvent, PeerInfo
+
+__all__ = ["HttpSettings", "Peers", "Replication", "Services"]
+
+
+class Peers(Protocol):
+    """The part of `replication.connections.Connections` that routes need."""
+
+    def peers(self) -> list[PeerInfo]: ...
+
+    async def dial(self, address: str) -> PeerInfo: ...
+
+    async def disconnect(self, peer: str) -> bool: ...
+
+    def subscribe(self, callback: Callable[[PeerEvent], None]) -> Callable[[], None]: ...
+
+
+class Replication(Protocol):
+    """The part of `replication.replicator.Replicator` that routes need; both answers are plain JSON values."""
+
+    def status(self) -> Mapping[str, object]: ...
+
+    def feed_status(self, feed: str) -> Mapping[str, object]: ...
+
+    async def request(self, feed: str, wanted: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """Names, limits and waits of the HTTP side. Sizes are bytes, times are seconds."""
+
+    hosts: Sequence[str] = ()
+    """Host names allowed besides the loopback ones, without a port."""
+    origins: Sequence[str] = ()
+    """Origins (`https://name:port`) whose pages may write, besides the node's own."""
+    body_limit: int = 1024 * 1024
+    body_timeout: float = 30.0
+    ping_interval: float = 15.0
+    """Time between comments on a quiet event stream."""
+    streams: int = 64
+    """Event streams open at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything the routes act on. Two nodes in one process have one each."""
+
+    me: str
+    """Our own feed id."""
+    version: str
+    token: str
+    """What `Authorization: Bearer` must carry."""
+    data_dir: Path
+    """Measured for `/v1/status`; never shown."""
+    database: Database
+    log: Log
+    live: Live
+    ingest: Ingest
+    graph: SocialGraph
+    peers: Peers
+    replication: Replication
+    now: Callable[[], float]
+    """Seconds since the epoch."""
+    settings: HttpSettings = field(default_factory=HttpSettings)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set it before the HTTP server is stopped: open event streams end at once."""
