@@ -1,0 +1,209 @@
+"""Our node as its users run it: `python -m node start` in a process of its own, driven over its HTTP API."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from tests.interop.js_peer import Digests
+
+START_SECONDS = 30.0
+STOP_SECONDS = 8.0
+POLL_SECONDS = 0.02
+
+# The kernel kills the node when the test process dies (Linux); elsewhere it is only ended by `stop`.
+LAUNCHER = """
+import ctypes, runpy, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+sys.argv[0] = "sbot"
+runpy.run_module("node", run_name="__main__")
+"""
+
+
+class OurNode:
+    """One data folder; `start` and `stop` or `kill` may alternate. `options` are flags of `sbot start`."""
+
+    def __init__(self, folder: Path, network_key: str, *options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "data"
+        self.log = folder / "log"
+        self._options = ["--network-key", network_key, *options]
+        self._process: asyncio.subprocess.Process | None = None
+        self._http: httpx.AsyncClient | None = None
+        self.id = ""
+        self.address = ""
+
+    @property
+    def port(self) -> int:
+        return int(self.address.split(":")[2].split("~")[0])
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def open(self) -> "OurNode":
+        """Starts the process; returns when it has printed its ready line."""
+        flags = ["--path", str(self.path), "--port", "0", "--http-port", "0", *self._options]
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", LAUNCHER, "start", *flags, stdout=asyncio.subprocess.PIPE, stderr=log
+            )
+        assert self._process.stdout is not None
+        line = await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)
+        assert line, f"our node ended while starting: {self.log_tail()}"
+        ready = json.loads(line)
+        self.id, self.address = ready["id"], ready["address"]
+        token = (self.path / "http-token").read_text().strip()
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.AsyncClient(base_url=ready["http"], headers=headers, timeout=30, trust_env=False)
+        return self
+
+    def log_tail(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+
+    async def stop(self) -> int | None:
+        """SIGTERM, as a service manager would; the exit code."""
+        if self._process is None:
+            return None
+        await self._close_http()
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            code = await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            self._process.kill()
+            code = await self._process.wait()
+        await self._drain_output()
+        return code
+
+    async def kill(self) -> None:
+        """SIGKILL: nothing is written any more."""
+        if self._process is None:
+            return
+        await self._close_http()
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        await self._drain_output()
+
+    async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        assert self._http is not None
+        answer = await self._http.request(method, path, **options)
+        assert answer.status_code < 400, f"{method} {path}: {answer.status_code} {answer.text} log: {self.log_tail()}"
+        return answer
+
+    async def publish(self, content: dict[str, Any]) -> dict[str, Any]:
+        message: dict[str, Any] = (await self.request("POST", "/v1/messages", json={"content": content})).json()
+        return message
+
+    async def dial(self, address: str) -> None:
+        await self.request("POST", "/v1/peers", json={"address": address})
+
+    async def hang_up(self, peer: str) -> None:
+        await self.request("DELETE", f"/v1/peers/{quote(peer, safe='')}")
+
+    async def peers(self) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = (await self.request("GET", "/v1/peers")).json()["items"]
+        return items
+
+    async def want(self, feeds: Iterable[str], wanted: bool = True) -> None:
+        for feed in feeds:
+            await self.request("POST", "/v1/replication/request", json={"feed": feed, "replicate": wanted})
+
+    async def sequence(self, feed: str) -> int:
+        """The feed's latest sequence here, 0 for one that is not known."""
+        assert self._http is not None
+        answer = await self._http.get(f"/v1/feeds/{quote(feed, safe='')}")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return 0
+        assert answer.status_code == httpx.codes.OK, answer.text
+        return int(answer.json()["sequence"])
+
+    async def clock(self) -> dict[str, int]:
+        clock: dict[str, int] = {}
+        cursor: str | None = None
+        while True:
+            page = (
+                await self.request("GET", "/v1/feeds", params={"limit": 500, **({"cursor": cursor} if cursor else {})})
+            ).json()
+            clock.update((item["id"], item["sequence"]) for item in page["items"])
+            cursor = page["next"]
+            if cursor is None:
+                return clock
+
+    async def reach(self, clock: Mapping[str, int], timeout: float = 60.0) -> float:
+        """Waits until at least these sequences are here; the seconds it took."""
+        begun = time.monotonic()
+        while True:
+            if len(clock) == 1:
+                have = {feed: await self.sequence(feed) for feed in clock}
+            else:
+                have = await self.clock()
+            missing = {
+                feed: (have.get(feed, 0), sequence) for feed, sequence in clock.items() if have.get(feed, 0) < sequence
+            }
+            elapsed = time.monotonic() - begun
+            if not missing:
+                return elapsed
+            assert elapsed < timeout, (
+                f"after {elapsed:.1f} s {len(missing)} feeds lack messages, e.g. "
+                + str(next(iter(missing.items())))
+                + self.log_tail()
+            )
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def rows(self) -> AsyncIterator[tuple[str, str]]:
+        """Each message's id and the text of its value, exactly as the node sends them."""
+        assert self._http is not None
+        headers = {"Accept": "application/x-ndjson"}
+        async with self._http.stream("GET", "/v1/messages", params={"order": "asc"}, headers=headers) as answer:
+            assert answer.status_code == httpx.codes.OK
+            rest = b""
+            async for chunk in answer.aiter_bytes():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield _key_and_value(line.decode())
+            assert not rest
+
+    async def digest(self) -> Digests:
+        """As JsPeer.digest: what both hold is equal in every id and every byte of the values' JSON text."""
+        feeds: dict[str, list[tuple[int, str, str]]] = {}
+        async for key, text in self.rows():
+            value = json.loads(text)
+            feeds.setdefault(value["author"], []).append((value["sequence"], key, text))
+        digests: Digests = {}
+        for feed, messages in feeds.items():
+            whole = hashlib.sha256()
+            for _, key, text in sorted(messages):
+                whole.update(f"{key}\n{text}\n".encode())
+            digests[feed] = (len(messages), whole.hexdigest())
+        return digests
+
+    async def _close_http(self) -> None:
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def _drain_output(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(asyncio.LimitOverrunError):
+            await self._process.stdout.read()
+        self._process = None
+
+
+def _key_and_value(line: str) -> tuple[str, str]:
+    head, value = line.split(',"value":', 1)
+    key = json.loads(head + "}")["key"]
+    return key, value[: value.rindex(',"timestamp":')]

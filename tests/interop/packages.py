@@ -1,0 +1,54 @@
+"""Installs the pinned npm packages of `peers/package.json` beside it, once.
+
+A stamp in `peers/node_modules` holds the hash of the package.json that was installed, so a second run needs no
+network, and a changed pin installs again. Install scripts are not run: the two native packages carry prebuilt
+binaries, and nothing else needs one.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+PEERS = Path(__file__).parent / "peers"
+INSTALL_SECONDS = 600
+REQUIRED = "interop" in os.environ.get("PYSBOT_REQUIRE", "").replace(",", " ").split()
+
+
+class PackagesMissing(Exception):
+    """The JavaScript peers cannot be had here; the text says why."""
+
+
+def install() -> None:
+    """Makes sure the packages are there; raises PackagesMissing with the reason if they cannot be."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            raise PackagesMissing(f"{program} is not installed")
+    with (PEERS / "package.json").open("rb") as pinned:
+        fcntl.flock(pinned, fcntl.LOCK_EX)  # two test sessions install one after the other
+        wanted = hashlib.sha256(pinned.read()).hexdigest()
+        stamp = PEERS / "node_modules" / ".installed"
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        _npm_install()
+        stamp.write_text(wanted)
+
+
+def _npm_install() -> None:
+    command = ["npm", "install", "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund", "--prefer-offline"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=PEERS,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as slow:
+        raise PackagesMissing(f"npm install did not end within {INSTALL_SECONDS} s") from slow
+    if done.returncode != 0:
+        raise PackagesMissing(f"npm install failed: {done.stderr.strip()[-500:]}")
