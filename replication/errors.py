@@ -12,6 +12,7 @@
         ├── DialFailed             no connection; ``step`` and ``reason`` for a person
         │   ├── DialTimeout        ... because it took too long
         │   └── HandshakeFailed    ... because the secret handshake stopped (dialling or answering)
+        │       └── HandshakeTimeout   ... its deadline passed (also a DialTimeout)
         ├── BoxStreamError         damaged, replayed or cut off ciphertext
         ├── RpcProtocolError       broken muxrpc framing, or a limit was passed
         ├── RemoteCallError        the peer answered a call with an error
@@ -66,6 +67,10 @@ class DialTimeout(DialFailed):
 
 class HandshakeFailed(DialFailed):
     """The secret handshake stopped at ``step`` because of ``reason``."""
+
+
+class HandshakeTimeout(HandshakeFailed, DialTimeout):
+    """The handshake was not complete at its deadline."""
 
 
 class BoxStreamError(RemoteError):

@@ -22,7 +22,6 @@ class Limits:
     json_frame: int = 64 * KIB
     ebt_frame: int = 4 * MIB
     binary_frame: int = 1 * MIB
-    own_call_frame: int = 4 * MIB
     blob_piece: int = 64 * KIB
     json_depth: int = 64
 
@@ -69,7 +68,6 @@ DEFAULT_LIMITS = Limits()
 LOCAL_LIMITS = Limits(
     json_frame=16 * MIB,
     binary_frame=16 * MIB,
-    own_call_frame=64 * MIB,
     open_streams=1024,
     calls_in_flight=20_000,
     calls_per_second=1e9,

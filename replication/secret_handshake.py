@@ -30,7 +30,7 @@ from nacl.exceptions import CryptoError
 
 from feeds.errors import InvalidKey
 from feeds.keys import Keypair, sign, to_x25519_public, to_x25519_secret, verify
-from replication.errors import HandshakeFailed
+from replication.errors import HandshakeFailed, HandshakeTimeout
 
 MAIN_NETWORK = bytes.fromhex("d4a1cb88a66f02f8db635ce26441cc5dac1b08420ceaac230839b755845a9ffb")
 """The network key (caps.shs) of the main SSB network."""
@@ -103,7 +103,8 @@ class Handshake(ABC):
 
     def timed_out(self) -> HandshakeFailed:
         """The deadline passed; returns the error to raise."""
-        return self._fail("no answer in time")
+        self._failed = True
+        return HandshakeTimeout(self.step.value, "the peer did not answer in time")
 
     @abstractmethod
     def _take(self, message: bytes) -> bytes: ...
@@ -185,7 +186,7 @@ class ClientHandshake(Handshake):
         network, server = self._network_key, self._server_public
         s1 = self._shared(self._ephemeral_secret, server_ephemeral)
         s2 = self._shared(self._ephemeral_secret, self._curve_key(server))
-        s3 = self._shared(to_x25519_secret(self._keypair.secret), server_ephemeral)
+        s3 = self._shared(to_x25519_secret(self._keypair), server_ephemeral)
         hashed = _sha256(s1)
         signature = sign(self._keypair, network + server + hashed)
         self._box_key = _sha256(network, s1, s2, s3)
@@ -242,7 +243,7 @@ class ServerHandshake(Handshake):
 
     def _accept(self, message: bytes) -> bytes:
         network, own = self._network_key, self._keypair
-        s2 = self._shared(to_x25519_secret(own.secret), self._client_ephemeral)
+        s2 = self._shared(to_x25519_secret(own), self._client_ephemeral)
         opened = self._unbox(
             _sha256(network, self._s1, s2), message, "the caller expects another key than ours at this address"
         )
