@@ -4,17 +4,19 @@ Content is whatever its author signed. A reading gives None for what is not of i
 pass through the node untouched.
 """
 
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from feeds.errors import InvalidRef
 from feeds.message import JsonObject, JsonValue
-from feeds.refs import deployed_kind, is_feed
+from feeds.refs import BlobRef, FeedRef, MessageRef, deployed_kind
 
-__all__ = ["MAX_LINKS", "Contact", "FoundLink", "Relation", "content_type", "links", "read_contact"]
+__all__ = ["MAX_DEPTH", "MAX_LINKS", "Contact", "FoundLink", "Relation", "content_type", "links", "read_contact"]
 
-MAX_LINKS: Final = 1000
-"""Links read from one message; 8192 units hold some 140 ids."""
+MAX_DEPTH: Final = 16
+"""Arrays and objects inside one another that are searched for links."""
+MAX_LINKS: Final = 256
+"""Links read from one message; 8192 units have room for some 140 ids."""
 
 
 class Relation(IntEnum):
@@ -23,10 +25,11 @@ class Relation(IntEnum):
     FOLLOW = 1
     BLOCK = -1
     NONE = -2
+    """An explicit "neither": unfollowed or unblocked."""
 
 
 class Contact(NamedTuple):
-    """A contact message: this author now stands so to that feed."""
+    """The reading of a contact message: its author stands so to that feed."""
 
     feed: str
     relation: Relation
@@ -36,9 +39,9 @@ class FoundLink(NamedTuple):
     """An id somewhere in a content."""
 
     target: str
-    """The id, without the query that may follow it."""
+    """The id in its canonical form, without the query that may follow it."""
     path: str
-    """Where it stood: names and indexes joined by dots."""
+    """Names of members down to it, joined with dots; places in arrays are left out."""
 
 
 def content_type(content: JsonObject | str) -> str | None:
@@ -50,13 +53,13 @@ def content_type(content: JsonObject | str) -> str | None:
 def read_contact(content: JsonObject | str) -> Contact | None:
     """The relation that a contact message declares; None for what is none.
 
-    As ssb-friends has it: a truthy `blocking` or `flagged` blocks, else `following` follows when it is exactly true, and
-    everything else is an explicit "neither".
+    As ssb-friends has it: a truthy `blocking` or `flagged` blocks, else `following` follows when it is exactly true,
+    and everything else is an explicit "neither".
     """
     if not isinstance(content, dict) or content.get("type") != "contact":
         return None
     feed = content.get("contact")
-    if not isinstance(feed, str) or not is_feed(feed):
+    if not isinstance(feed, str):
         return None
     if _truthy(content.get("blocking")) or _truthy(content.get("flagged")):
         return Contact(feed, Relation.BLOCK)
@@ -68,32 +71,37 @@ def _truthy(value: JsonValue) -> bool:
     return isinstance(value, list | dict) or bool(value)
 
 
-def links(content: JsonObject | str, limit: int = MAX_LINKS) -> list[FoundLink]:
-    """Every string in a content that is a feed, message or blob id (a query may follow), with its place; at most limit."""
+def links(content: JsonObject | str) -> list[FoundLink]:
+    """Every string in a content that is a feed, message or blob id as a whole; at most MAX_LINKS, MAX_DEPTH deep.
+
+    Level by level instead of by recursion: content may be nested as deep as its author liked.
+    """
     found: list[FoundLink] = []
-    if not isinstance(content, dict):
-        return found
-    # A stack of iterators in place of recursion: content may be nested as deep as its author liked.
-    stack: list[tuple[str, Iterator[tuple[str | int, JsonValue]]]] = [("", iter(content.items()))]
-    while stack and len(found) < limit:
-        prefix, members = stack[-1]
-        entry = next(members, None)
-        if entry is None:
-            stack.pop()
-            continue
-        name, value = entry
-        path = f"{prefix}{name}"
-        if isinstance(value, dict):
-            stack.append((path + ".", iter(value.items())))
-        elif isinstance(value, list):
-            stack.append((path + ".", iter(enumerate(value))))
-        elif isinstance(value, str) and (target := _linked(value)) is not None:
-            found.append(FoundLink(target, path))
+    level: list[tuple[str, JsonValue]] = [("", content)]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[tuple[str, JsonValue]] = []
+        for path, value in level:
+            if isinstance(value, dict):
+                below += [(f"{path}.{name}" if path else name, member) for name, member in value.items()]
+            elif isinstance(value, list):
+                below += [(path, member) for member in value]
+            elif isinstance(value, str) and path and (target := _target(value)) is not None:
+                found.append(FoundLink(target, path))
+                if len(found) == MAX_LINKS:
+                    return found
+        level = below
     return found
 
 
-def _linked(text: str) -> str | None:
-    if text[:1] not in ("@", "%", "&") or len(text) < 52:
-        return text if text.startswith("ssb:") and is_feed(text) else None
+def _target(text: str) -> str | None:
+    if len(text) < 51 or text[0] not in "@%&s":
+        return None
     target = text.partition("?")[0]
-    return target if deployed_kind(target) is not None else None
+    if target[0] != "s":
+        return target if deployed_kind(target) is not None else None
+    for kind in (FeedRef, MessageRef, BlobRef):
+        try:
+            return str(kind.parse(text))
+        except InvalidRef:
+            continue
+    return None
