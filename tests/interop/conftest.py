@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.interop import packages
+from tests.interop import dataset, packages
+from tests.interop.dataset import Dataset
 from tests.interop.js_peer import JsPeer, JsWire, Stack
 from tests.interop.our_node import OurNode
 from tests.interop.relay import Relay
@@ -93,3 +94,15 @@ async def lab(javascript: None, tmp_path: Path, network_key: str) -> AsyncIterat
         yield lab
     finally:
         await lab.close()
+
+
+@pytest.fixture(scope="session")
+def ten_thousand(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """10 000 messages of 100 feeds."""
+    return dataset.make(tmp_path_factory.mktemp("dataset"), 10_000, 100, seed=1)
+
+
+@pytest.fixture(scope="session")
+def one_thousand(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """1 000 messages of 100 feeds."""
+    return dataset.make(tmp_path_factory.mktemp("dataset"), 1_000, 100, seed=2)

@@ -117,6 +117,16 @@ class OurNode:
         items: list[dict[str, Any]] = (await self.request("GET", "/v1/peers")).json()["items"]
         return items
 
+    async def without(self, peer: str, timeout: float = 10.0) -> None:
+        """Returns when no connection to `peer` is left."""
+        deadline = time.monotonic() + timeout
+        while True:
+            state = {item["id"]: item["state"] for item in await self.peers()}
+            if state.get(peer) != "connected":
+                return
+            assert time.monotonic() < deadline, f"{peer} is still connected"
+            await asyncio.sleep(POLL_SECONDS)
+
     async def want(self, feeds: Iterable[str], wanted: bool = True) -> None:
         for feed in feeds:
             await self.request("POST", "/v1/replication/request", json={"feed": feed, "replicate": wanted})

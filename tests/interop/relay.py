@@ -15,11 +15,17 @@ class Relay:
         self.from_target = 0
         self.to_target = 0
         self.cut = asyncio.Event()
+        self._passed = asyncio.Condition()
 
     async def open(self) -> int:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
+
+    async def passed(self, size: int) -> None:
+        """Returns when at least `size` bytes have come from the target."""
+        async with self._passed:
+            await self._passed.wait_for(lambda: self.from_target >= size)
 
     async def close(self) -> None:
         if self._server is not None:
@@ -55,7 +61,9 @@ class Relay:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(65536):
                 if incoming:
-                    self.from_target += len(data)
+                    async with self._passed:
+                        self.from_target += len(data)
+                        self._passed.notify_all()
                     if self._cut_after is not None and self.from_target >= self._cut_after:
                         self.cut.set()
                         return

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -134,7 +135,7 @@ async def test_our_client_hears_that_it_is_not_wanted(wire: JsWire, network_key:
 async def test_our_server_turns_their_client_away(wire: JsWire, our_echo: int, network_key: str, wrong: str) -> None:
     network = text(OTHER_KEY) if wrong == "network key" else network_key
     server = Keypair.generate(OTHER_KEY if wrong == "server key" else OUR_SEED)
-    common = {"mode": "echo", "seed": text(THEIR_SEED), "port": our_echo, "size": 10}
+    common: dict[str, Any] = {"mode": "echo", "seed": text(THEIR_SEED), "port": our_echo, "size": 10}
     with pytest.raises(CommandFailed, match=r"shs\.client"):
         await wire.call("dial", **common, networkKey=network, remote=text(server.public))
     right = text(Keypair.generate(OUR_SEED).public)

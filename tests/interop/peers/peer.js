@@ -88,7 +88,7 @@ async function main () {
       return values.length
     },
     makeOdd: async (request) => {
-      const values = oddFeeds({ ...request, loneSurrogates: options.stack === 'server', anyBox: true })
+      const values = oddFeeds(request)
       await peer.load(values)
       const feeds = {}
       for (const value of values) note(feeds, '%' + ssbKeys.hash(JSON.stringify(value, null, 2)), value)

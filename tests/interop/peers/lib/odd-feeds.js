@@ -25,7 +25,7 @@ const contents = [
   () => ({ type: 'abc' }),
   () => ({ type: 't'.repeat(52) }),
   (f) => ssbKeys.box({ type: 'post', text: 'for us two', recps: [f.id, f.friend.id] }, [f.id, f.friend.id]),
-  (f) => 'AAAA'.repeat(20) + '.box' + (f.anyBox ? '2' : ''),
+  () => 'AAAA'.repeat(20) + '.box2',
   () => ({ type: 'post', text: '</script>&<!-- \u00a0\u200b\u202e\ufeff e\u0301 👩‍👩‍👧' }),
   () => ({ type: 'post', text: 'x', mentions: [1, { link: 'not a link' }, { link: link('m') }], root: link('r'), branch: [link('b')] })
 ]
@@ -58,13 +58,13 @@ function largest (feed) {
 }
 
 // -> list of values, each feed's in order. The same seed gives the same feeds but for the boxes' keys.
-module.exports = function oddFeeds ({ seed, feeds, each, loneSurrogates, anyBox }) {
+module.exports = function oddFeeds ({ seed, feeds, each, loneSurrogates }) {
   const makers = [...contents, largest, ...(loneSurrogates ? surrogates : [])]
   const friend = ssbKeys.generate('ed25519', digest(seed + ' friend'))
   const values = []
   for (let i = 0; i < feeds; i++) {
     const keys = ssbKeys.generate('ed25519', digest(seed + ' ' + i))
-    const feed = { keys, id: keys.id, friend, anyBox, previous: null, sequence: 0 }
+    const feed = { keys, id: keys.id, friend, previous: null, sequence: 0 }
     for (let k = 0; k < each; k++) values.push(sign(feed, makers[(i + k) % makers.length](feed)))
   }
   return values

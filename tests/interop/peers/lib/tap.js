@@ -20,17 +20,27 @@ function subject (body) {
   return { what: 'object' }
 }
 
-function note (link, way, frame) {
-  if (recording === null) return
-  if (frame === 'GOODBYE') return recording.push({ link, way, what: 'goodbye' })
+// `calls` knows the method of each request of this connection; ours and theirs are numbered apart.
+function note (link, calls, way, frame) {
+  if (frame === 'GOODBYE') {
+    if (recording !== null) recording.push({ link, way, what: 'goodbye' })
+    return
+  }
+  const ours = (way === 'out') === (frame.req > 0)
+  const number = `${ours ? 'ours' : 'theirs'} ${Math.abs(frame.req)}`
   const body = frame.value === undefined ? frame.end : frame.value
-  recording.push({ link, way, request: frame.req, end: Boolean(frame.end), ...subject(body) })
+  const about = subject(body)
+  if (about.what === 'call') calls.set(number, about.name)
+  if (recording !== null) {
+    recording.push({ link, way, method: calls.get(number), request: frame.req, end: Boolean(frame.end), ...about })
+  }
 }
 
 function tapped (stream, debug) {
   const link = ++links
+  const calls = new Map()
   const watched = (way, read) => (abort, cb) => read(abort, (end, frame) => {
-    if (!end) note(link, way, frame)
+    if (!end) note(link, calls, way, frame)
     cb(end, frame)
   })
   return codec({
