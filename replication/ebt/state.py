@@ -179,7 +179,7 @@ class EbtState:
         self._slots: list[PeerTable | None] = []
         self._blocks: dict[str, set[str]] = {}
         self._behind: dict[int, None] = {}
-        self._pending: dict[int, None] = {}
+        self._pending: dict[int, PeerTable] = {}
         self._effects: list[Ready | Breach] = []
         self._sessions = 0
         self._now = 0.0
@@ -375,7 +375,7 @@ class EbtState:
             return 0
         t = self._time(now)
         heard[f] = last
-        self._pending[f] = None
+        self._pending[f] = table
         self._feeds.progress[f] = table.delivered_at = t
         table.duplicates += max(0, known + 1 - first)
         table.received += last - known
@@ -396,13 +396,16 @@ class EbtState:
             return
         feeds.local[f] = sequence
         feeds.progress[f] = t
-        if feeds.heard[f] <= sequence:
+        settled = feeds.heard[f] <= sequence
+        if settled:
             feeds.heard[f] = sequence
             self._pending.pop(f, None)
         source = self._source(f)
         if source is not None:
             source.flags[f] &= ~RETRIED
             source.retry_after = self._stall * _PATIENCE
+            if settled and (source.told[f] < 0 or source.told[f] & 1 or source.flags[f] & FORCE):
+                self._tell(source, f)  # was put off until the messages in hand were added
         if feeds.flags[f] & WANTED:
             for table in self._peers.values():
                 if table.open:
@@ -417,19 +420,13 @@ class EbtState:
         if verdict == "fork":
             self.fork(feed, now)
             return
-        self._feeds.heard[f] = self._feeds.local[f]
-        self._pending.pop(f, None)
         table = self._peers.get(peer)
         if table is not None and verdict == "invalid":
             table.invalid += 1
             table.flags[f] |= BANNED
-            self._release(table, f, t)
-        source = self._source(f)
-        if source is None:
-            self._hand_over(f, NOBODY, t)
-        else:
-            self._ask_again(source, f)
-            self._fall_behind(f, t)
+            if self._feeds.source[f] == table.slot:
+                self._assign(f, None, t)
+        self._not_added(f, t)
 
     # ---- time
 
@@ -441,9 +438,10 @@ class EbtState:
     def tick(self, now: float) -> None:
         """Look for stalled sources and quiet peers. To be called about twice a second while ``busy``."""
         t = self._time(now)
-        for f in list(self._pending):
-            if t - self._feeds.progress[f] >= self._stall * _PATIENCE:
-                self._forget_pending(f, t)
+        for f, table in list(self._pending.items()):
+            gone = self._slots[table.slot] is not table
+            if t - self._feeds.progress[f] >= self._stall * (1 if gone else _PATIENCE):
+                self._not_added(f, t)
         retry = {table.slot for table in self._peers.values() if t - table.retried_at >= table.retry_after}
         retried: set[int] = set()
         for f in list(self._behind):
@@ -452,9 +450,8 @@ class EbtState:
                 source.flags[f] &= ~RETRIED
                 self._ask_again(source, f)
                 retried.add(source.slot)
-        for slot in retried:
-            table = self._slots[slot]
-            if table is not None:
+        for table in self._peers.values():
+            if table.slot in retried:
                 table.retried_at = t
                 table.retry_after *= 2
         for table in self._peers.values():
@@ -481,7 +478,9 @@ class EbtState:
         if notes or table.first_due:
             table.first_due = False
             out.append(SendNotes(peer, notes))
-        out.extend(self._next_ranges(table, messages))
+        if not len(table.notes):
+            # A reference peer that gets a feed's messages before our first note on it loses count of that feed.
+            out.extend(self._next_ranges(table, messages))
         if not out:
             table.signalled = False
         return out
@@ -717,10 +716,11 @@ class EbtState:
     def _delivers(self, table: PeerTable, t: float) -> bool:
         return t - table.delivered_at < self._stall
 
-    def _forget_pending(self, f: int, t: float) -> None:
-        """Ingest gave no verdict for long: act as if the messages had never come."""
-        self._feeds.heard[f] = self._feeds.local[f]
-        del self._pending[f]
+    def _not_added(self, f: int, t: float) -> None:
+        """Messages let through were not added, or no verdict came: act as if they had never arrived."""
+        feeds = self._feeds
+        feeds.heard[f] = feeds.local[f]
+        self._pending.pop(f, None)
         source = self._source(f)
         if source is None:
             self._hand_over(f, NOBODY, t)
@@ -732,7 +732,7 @@ class EbtState:
 
     def _ask_again(self, table: PeerTable, f: int) -> None:
         """Repeat our note for the feed, so that the peer starts over after what we have; once until it grows."""
-        if not table.flags[f] & RETRIED:
+        if not table.flags[f] & RETRIED or table.told[f] < 0 or table.told[f] & 1:
             table.flags[f] |= RETRIED | FORCE
             self._tell(table, f)
 
@@ -775,17 +775,20 @@ class EbtState:
         while len(notes) < self._frame and len(table.notes):
             f = table.notes.pop()
             forced = flags[f] & FORCE
-            flags[f] &= ~(NOTE_QUEUED | FORCE)
+            flags[f] &= ~NOTE_QUEUED
             if not feeds.flags[f] & WANTED or flags[f] & BLOCKED:
                 value = NOT_REPLICATING
                 if told[f] == UNKNOWN and not flags[f] & HEARD:
                     continue
             elif told[f] == UNKNOWN and table.claims[f] == NOT_REPLICATING:
                 continue
-            elif feeds.source[f] == table.slot:
-                value = feeds.heard[f] << 1
-            else:
+            elif feeds.source[f] != table.slot:
                 value = feeds.local[f] << 1 | 1
+            elif f in self._pending and (forced or told[f] < 0 or told[f] & 1):
+                continue  # asked for once the messages in hand are added: before, they would come again
+            else:
+                value = feeds.local[f] << 1
+            flags[f] &= ~FORCE
             if value != told[f] or forced:
                 told[f] = value
                 notes[feeds.ids[f]] = value
