@@ -8,7 +8,7 @@ import json
 import re
 from enum import IntEnum
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import orjson
 
@@ -36,13 +36,17 @@ class RawJson(bytes):
     __slots__ = ()
 
 
+Payload: TypeAlias = "JsonValue | bytes"
+"""What a handler may answer with and a stream may carry: a JSON value, ``RawJson`` or bytes."""
+
+
 class Body(NamedTuple):
     """One item of a stream, or one answer, as it was on the wire."""
 
     kind: BodyType
     data: bytes
 
-    def value(self) -> JsonValue | bytes:
+    def value(self) -> Payload:
         """The decoded body: bytes, text or a JSON value. Raises ``InvalidJson``."""
         if self.kind is BodyType.JSON:
             return decode_json(self.data)
@@ -65,7 +69,7 @@ def decode_json(data: bytes, depth: int = DEPTH_MAX) -> JsonValue:
     return value
 
 
-def encode_json(value: JsonValue) -> bytes:
+def encode_json(value: Payload) -> bytes:
     """Compact JSON text of ``value``, in the key order given. Raises ``InvalidJson`` for what JSON cannot say."""
     if isinstance(value, RawJson):
         return bytes(value)
@@ -79,7 +83,7 @@ def encode_json(value: JsonValue) -> bytes:
         raise InvalidJson(f"not a JSON value: {error}") from None
 
 
-def encode_body(value: "JsonValue | Body") -> Body:
+def encode_body(value: "Payload | Body") -> Body:
     """The frame body for a value: bytes as binary, everything else as JSON (an empty frame cannot be sent)."""
     if isinstance(value, Body):
         return value
