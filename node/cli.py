@@ -51,9 +51,9 @@ def run(words: Sequence[str], environ: Mapping[str, str]) -> int:
         raise UsageError(f"Unknown option {words[0]} before a command; sbot --help lists the commands.")
     found = find(words)
     if found is None:
-        from node.commands import remote
+        from node.commands.remote import by_manifest
 
-        return remote.by_manifest(tuple(words), tuple(shared), environ)
+        return by_manifest(words, shared, environ)
     command, spelled, count = found
     rest = [*shared, *words[count:]]
     if "--help" in rest[: rest.index("--") if "--" in rest else None]:
