@@ -1,0 +1,96 @@
+"""The only place that signs messages of our own feed, and the state that says whether it may.
+
+A message is made inside the writer's turn, from the tip that the same transaction reads, so two publishes cannot take
+one sequence. States: open; locked, when the store may be older than what we once published (the rules that lock and
+unlock are to come and have their place in `Publisher.check`); forked, when two branches of our feed are known: final.
+"""
+
+import math
+from enum import StrEnum
+from typing import Final
+
+from feeds.errors import FeedLocked, ForkedFeed, InvalidMessage, SequenceMismatch
+from feeds.formats.base import FeedFormat
+from feeds.keys import Keypair
+from feeds.message import Draft, JsonObject, Message, Tip
+from feeds.validation import extend
+
+__all__ = ["Publisher", "State"]
+
+_EXACT: Final = 2**53
+
+
+class State(StrEnum):
+    """Whether our own feed may be written to."""
+
+    OPEN = "open"
+    LOCKED = "locked"
+    FORKED = "forked"
+
+
+class Publisher:
+    """Our own feed's key and rules."""
+
+    def __init__(self, keypair: Keypair, form: FeedFormat, *, hmac_key: bytes | None = None) -> None:
+        self._keypair: Final = keypair
+        self._format: Final = form
+        self._hmac_key: Final = hmac_key
+        self._locked_because: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Our feed."""
+        return self._keypair.id
+
+    def state(self, forked: bool) -> State:
+        """State of our feed, given whether the log knows two branches of it."""
+        if forked:
+            return State.FORKED
+        return State.OPEN if self._locked_because is None else State.LOCKED
+
+    def check(self, forked: bool) -> None:
+        """Raise FeedLocked or ForkedFeed unless the feed may be written to."""
+        match self.state(forked):
+            case State.FORKED:
+                raise ForkedFeed(
+                    "two branches of this feed are known, so nothing more can be published under this identity"
+                )
+            case State.LOCKED:
+                raise FeedLocked(State.LOCKED.value, self._locked_because or "")
+            case State.OPEN:
+                pass
+
+    def draft(self, content: JsonObject | str, tip: Tip, *, now: float) -> Draft:
+        """What `sign` would sign, with its size. Raises InvalidMessage, TooLarge."""
+        return self._format.draft(self.id, tip, content, int(now))
+
+    def sign(
+        self,
+        content: JsonObject | str,
+        tip: Tip,
+        last_timestamp: float | None,
+        *,
+        now: float,
+        if_sequence: int | None = None,
+    ) -> Message:
+        """The next message of our feed after `tip`, signed and passed by the validator that judges everyone's.
+
+        Its claimed time is `now` (ms since 1970), or a millisecond after that of the message before it.
+        Raises InvalidMessage, TooLarge (an InvalidMessage) and SequenceMismatch.
+        """
+        if if_sequence is not None and if_sequence != tip.sequence:
+            raise SequenceMismatch(if_sequence, tip.sequence)
+        timestamp = _later(int(now), last_timestamp)
+        message = self._format.create(self._keypair, tip, content, timestamp, self._hmac_key)
+        verdict = extend(self._format, self.id, tip, [message.text], self._hmac_key)
+        if len(verdict.accepted) != 1 or verdict.accepted[0].id != message.id:
+            reason = verdict.rejections[0].reason if verdict.rejections else "it does not read back as it was written"
+            raise InvalidMessage(f"the validator refuses this message: {reason}", "content")
+        return verdict.accepted[0]
+
+
+def _later(now: int, last: float | None) -> int:
+    """A claimed time after the last one, unless that is beyond what numbers can count up from."""
+    if last is None or not abs(last) < _EXACT:
+        return now
+    return max(now, math.floor(last) + 1)

@@ -1,0 +1,67 @@
+"""View: which messages have which type, in receive order. Private messages (content is a string) have none here."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from feeds.log import Row
+from feeds.views.interning import intern, storable
+
+__all__ = ["MessageTypes", "positions", "types"]
+
+
+class MessageTypes:
+    """Applies messages to the tables below."""
+
+    name: Final = "message_types"
+    version: Final = 1
+    tables: Final = ("message_type", "message_type_name")
+    schema: Final = (
+        "CREATE TABLE message_type_name(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        "CREATE TABLE message_type(type INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY(type, position)) "
+        "WITHOUT ROWID",
+    )
+
+    def apply(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        found = []
+        for position, message in rows:
+            content = message.content
+            if type(content) is dict:
+                name = content.get("type")
+                if type(name) is str:
+                    found.append((storable(name), position))
+        numbers = intern(connection, "message_type_name", (name for name, _ in found))
+        found.sort()  # one type after another: the next row lands beside the last one
+        connection.executemany(
+            "INSERT INTO message_type VALUES(?,?)", [(numbers[name], position) for name, position in found]
+        )
+
+
+def positions(
+    connection: sqlite3.Connection, type: str, *, after: int, limit: int, author: int | None, descending: bool
+) -> list[int]:
+    """Positions of the messages of a type, of one author (by number) if given; the log's TypeIndex."""
+    row = connection.execute("SELECT id FROM message_type_name WHERE name=?", (storable(type),)).fetchone()
+    if row is None:
+        return []
+    number = row[0]
+    compare, order = ("<", "DESC") if descending else (">", "ASC")
+    if author is None:
+        found = connection.execute(
+            f"SELECT position FROM message_type WHERE type=? AND position{compare}? ORDER BY position {order} LIMIT ?",  # noqa: S608 - two constants
+            (number, after, limit),
+        )
+    else:
+        # A feed is received in order of sequence, so its index gives its positions in order too.
+        found = connection.execute(
+            "SELECT m.position "  # noqa: S608 - only constants are put in
+            "FROM message m JOIN message_type t ON t.type=? AND t.position=m.position "
+            f"WHERE m.author=? AND m.position{compare}? ORDER BY m.sequence {order} LIMIT ?",
+            (number, author, after, limit),
+        )
+    return [position for (position,) in found]
+
+
+def types(connection: sqlite3.Connection) -> list[str]:
+    """Every type seen, in order of first appearance."""
+    return [name for (name,) in connection.execute("SELECT name FROM message_type_name ORDER BY id")]

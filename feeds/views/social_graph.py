@@ -1,0 +1,139 @@
+"""View: who follows and who blocks whom; in tables for the next start, in memory for everyone who asks.
+
+The newest contact message of a source about a destination counts, wholly (protocol.md section 11). Rules and distances
+are in `contact_graph`; here they meet the log.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, cast
+
+from feeds.contact_graph import ContactGraph, Edge, contact_edge
+from feeds.database import Database
+from feeds.log import Row
+from feeds.refs import is_feed
+from feeds.views.interning import intern
+
+__all__ = ["Change", "Contacts", "SocialGraph"]
+
+Change = list[tuple[str, str, Edge]]
+"""Edges that a transaction set: source, destination, edge."""
+HOPS_KEPT: Final = 16
+
+
+class Contacts:
+    """Applies contact messages to the tables below; what `apply` returns goes to `SocialGraph.changed`."""
+
+    name: Final = "social_graph"
+    version: Final = 1
+    tables: Final = ("contact", "contact_feed")
+    schema: Final = (
+        "CREATE TABLE contact_feed(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        "CREATE TABLE contact(source INTEGER NOT NULL, destination INTEGER NOT NULL, edge INTEGER NOT NULL, "
+        "position INTEGER NOT NULL, PRIMARY KEY(source, destination)) WITHOUT ROWID",
+    )
+
+    def apply(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Change:
+        newest: dict[tuple[str, str], tuple[Edge, int]] = {}
+        for position, message in rows:
+            content = message.content
+            if type(content) is dict and content.get("type") == "contact":
+                found = contact_edge(content)
+                if found is not None and is_feed(found[0]):
+                    newest[message.author, found[0]] = found[1], position
+        numbers = intern(connection, "contact_feed", (feed for pair in newest for feed in pair))
+        connection.executemany(
+            "INSERT OR REPLACE INTO contact VALUES(?,?,?,?)",
+            [(numbers[a], numbers[b], int(edge), position) for (a, b), (edge, position) in newest.items()],
+        )
+        return [(source, destination, edge) for (source, destination), (edge, _) in newest.items()]
+
+
+class ChangeSource(Protocol):
+    """Who tells what a view's `apply` returned once that is committed: the indexer."""
+
+    def subscribe(self, view: str, callback: Callable[[object], None]) -> None: ...
+
+
+class SocialGraph:
+    """The graph in memory, changed right after each commit that changed an edge. Made by `open`."""
+
+    def __init__(self) -> None:
+        self._graph: Final = ContactGraph()
+        self._subscribers: Final[list[Callable[[], None]]] = []
+        self._hops: Final[dict[tuple[str, int], dict[str, int]]] = {}
+        self._revision = 0
+
+    @classmethod
+    async def open(cls, database: Database, indexer: "ChangeSource") -> "SocialGraph":
+        """Load the edges that the view's tables hold, and follow the indexer from here on."""
+        graph = cls()
+        rows = database.peek(  # in this turn of the event loop: no commit is announced in between
+            lambda connection: connection.execute(
+                "SELECT s.name, d.name, c.edge FROM contact c JOIN contact_feed s ON s.id=c.source "
+                "JOIN contact_feed d ON d.id=c.destination ORDER BY c.source, c.destination"
+            ).fetchall()
+        )
+        graph.changed([(source, destination, Edge(edge)) for source, destination, edge in rows])
+        indexer.subscribe(Contacts.name, lambda change: graph.changed(cast(Change, change)))
+        return graph
+
+    @property
+    def revision(self) -> int:
+        """Grows with every commit that changed an edge."""
+        return self._revision
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after each change of `revision`, in the event loop; the answer ends the subscription."""
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def changed(self, change: Change) -> None:
+        """Take over the edges that a committed transaction set."""
+        differs = False
+        for source, destination, edge in change:
+            differs |= self._graph.set(source, destination, edge)
+        if not differs:
+            return
+        self._revision += 1
+        self._hops.clear()
+        for callback in tuple(self._subscribers):
+            callback()
+
+    def hops(self, me: str, maximum: int) -> dict[str, int]:
+        """Distances from a feed as `ContactGraph.hops` explains them; shared by all callers, so not to be changed."""
+        distances = self._hops.get((me, maximum))
+        if distances is None:
+            if len(self._hops) >= HOPS_KEPT:
+                self._hops.clear()
+            distances = self._hops[me, maximum] = self._graph.hops(me, maximum)
+        return distances
+
+    def is_following(self, source: str, destination: str) -> bool:
+        return self._graph.edge(source, destination) is Edge.FOLLOW
+
+    def is_blocking(self, source: str, destination: str) -> bool:
+        return self._graph.edge(source, destination) is Edge.BLOCK
+
+    def follows(self, feed: str) -> list[str]:
+        """Whom this feed follows."""
+        return self._graph.destinations(feed, Edge.FOLLOW)
+
+    def blocks(self, feed: str) -> list[str]:
+        """Whom this feed blocks."""
+        return self._graph.destinations(feed, Edge.BLOCK)
+
+    def followers(self, feed: str) -> list[str]:
+        """Who follows this feed."""
+        return self._graph.sources(feed, Edge.FOLLOW)
+
+    def blockers(self, feed: str) -> list[str]:
+        """Who blocks this feed."""
+        return self._graph.sources(feed, Edge.BLOCK)
+
+    def edges(self) -> dict[str, dict[str, int]]:
+        """The whole graph: source, destination, 1 follow, -1 block, -2 explicitly neither."""
+        graph: dict[str, dict[str, int]] = {}
+        for source, destination, edge in self._graph.items():
+            graph.setdefault(source, {})[destination] = int(edge)
+        return graph

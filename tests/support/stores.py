@@ -1,0 +1,97 @@
+"""A whole store (database, log, views, door) in a temporary folder, wired as the node wires it."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from feeds.database import Component, Database
+from feeds.formats.registry import format_of_feed
+from feeds.indexer import Indexer, View
+from feeds.ingest import Ingest
+from feeds.keys import Keypair
+from feeds.live import Live
+from feeds.log import Log
+from feeds.migrations import FEEDS
+from feeds.publisher import Publisher
+from feeds.views.links import Links
+from feeds.views.message_types import MessageTypes, positions
+from feeds.views.social_graph import Contacts, SocialGraph
+from tests.support import builders
+
+VIEWS: tuple[View, ...] = (Contacts(), MessageTypes(), Links())
+
+
+class Ticking:
+    """A clock that moves only when it is read: one second a reading."""
+
+    def __init__(self, start: float = 1_600_000_000.0) -> None:
+        self.at = start
+
+    def __call__(self) -> float:
+        self.at += 1.0
+        return self.at
+
+
+@dataclass(slots=True)
+class Store:
+    """What a node has of `feeds`; own is the key that `ingest.publish` signs with."""
+
+    database: Database
+    log: Log
+    indexer: Indexer
+    graph: SocialGraph
+    live: Live
+    publisher: Publisher
+    ingest: Ingest
+    own: Keypair
+
+    def dump(self, tables: Sequence[str]) -> dict[str, list[tuple[object, ...]]]:
+        """Every row of some tables, in order of their key."""
+        return {
+            table: self.database.peek(lambda connection, t=table: sorted(connection.execute(f"SELECT * FROM {t}")))  # type: ignore[misc]
+            for table in tables
+        }
+
+
+@asynccontextmanager
+async def open_store(
+    folder: Path,
+    *,
+    own: Keypair | None = None,
+    hmac_key: bytes | None = None,
+    components: Sequence[Component] = (),
+    views: Sequence[View] = VIEWS,
+    factory: type[sqlite3.Connection] = sqlite3.Connection,
+    workers: int | None = None,
+    now: Callable[[], float] | None = None,
+    catch_up: bool = True,
+) -> AsyncIterator[Store]:
+    """Open or create the store in a folder; closed in order at the end."""
+    own = own or builders.keypair("own")
+    database = await Database.open(folder / "sbot.db", [FEEDS, *components], factory=factory)
+    try:
+        log = await Log.open(database, type_index=positions)
+        indexer = await Indexer.open(database, views)
+        graph = await SocialGraph.open(database, indexer)
+        if catch_up:
+            await indexer.catch_up()
+        live = Live(log.position)
+        publisher = Publisher(own, format_of_feed(own.id), hmac_key=hmac_key)
+        ingest = Ingest(
+            database,
+            log=log,
+            indexer=indexer,
+            live=live,
+            publisher=publisher,
+            hmac_key=hmac_key,
+            workers=workers,
+            now=now or Ticking(),
+        )
+        try:
+            yield Store(database, log, indexer, graph, live, publisher, ingest, own)
+        finally:
+            await ingest.close()
+    finally:
+        await database.close()
