@@ -16,11 +16,14 @@ from feeds.message import JsonValue
 from replication.errors import ConnectionClosed, RemoteCallError, RemoteError, RemoteVisible, RpcProtocolError
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.rpc.bodies import Body, BodyType, Payload, encode_body
-from replication.rpc.methods import Caller, Kind, Method, MethodTable, Name, Pool, Who
-from replication.rpc.protocol import Ended, Event, Goodbye, Items, Reply, Request, RpcProtocol
+from replication.rpc.calls import Kind, Name, Request
+from replication.rpc.methods import Caller, Method, MethodTable, Pool, Who
+from replication.rpc.protocol import Ended, Event, Goodbye, Items, Reply, RpcProtocol
 from replication.rpc.rate import TokenBucket
 from replication.rpc.streams import Duplex, RpcStream, Sink, Source
 from replication.transport import ByteStream
+
+__all__ = ["Duplex", "RpcConnection", "Sink", "Source"]
 
 log = logging.getLogger(__name__)
 

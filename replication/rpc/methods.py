@@ -13,33 +13,19 @@ a log entry here.
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from replication.errors import RemoteVisible
+from replication.rpc.calls import Kind, Name
 
 if TYPE_CHECKING:
     from replication.rpc.connection import RpcConnection
 
 __all__ = ["Caller", "Kind", "Manifest", "Method", "MethodTable", "Name", "Pool", "RemoteVisible", "Who", "refusal"]
 
-Name = tuple[str, ...]
 Manifest = dict[str, "str | Manifest"]
 Handler = Callable[..., Awaitable[Any]]
-
-
-class Kind(StrEnum):
-    """How a method is called; ``sync`` is async on the wire."""
-
-    ASYNC = "async"
-    SYNC = "sync"
-    SOURCE = "source"
-    SINK = "sink"
-    DUPLEX = "duplex"
-
-    @property
-    def is_stream(self) -> bool:
-        return self in (Kind.SOURCE, Kind.SINK, Kind.DUPLEX)
 
 
 class Who(Enum):
@@ -85,6 +71,9 @@ class Method:
     handler: Handler
     max_json: int | None = None
     pool: Pool = Pool.STREAMS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", Kind(self.kind))
 
 
 class MethodTable:

@@ -23,26 +23,14 @@ from feeds.errors import InvalidJson
 from feeds.message import JsonValue
 from replication.errors import RemoteCallError
 from replication.limits import DEFAULT_LIMITS, Limits
-from replication.rpc.bodies import Body, BodyType, decode_json, encode_json
-from replication.rpc.methods import Kind, Name
+from replication.rpc.bodies import Body, BodyType, encode_json
+from replication.rpc.calls import BadRequest, Kind, Name, Request, parse_request
 from replication.rpc.packets import END, GOODBYE, NUMBER_MAX, STREAM, TYPE_MASK, FrameDecoder, Run, frame, frames
 
-_KINDS = frozenset(kind.value for kind in Kind)
 _CLEAN = Body(BodyType.JSON, b"true")
 _REMEMBERED_ENDS = 4096
-_NAME_PARTS = 16
-_NAME_LENGTH = 256
+_ERROR_NAME = 256
 _ERROR_TEXT = 1000
-
-
-class Request(NamedTuple):
-    """The peer calls ``name``. ``kind`` is None when it did not say; ``stream`` tells how it expects answers."""
-
-    call: int
-    name: Name
-    args: list[JsonValue]
-    kind: Kind | None
-    stream: bool
 
 
 class Reply(NamedTuple):
@@ -183,8 +171,8 @@ class RpcProtocol:
             if run.flags & END:
                 return
             try:
-                request = _parse_request(call, run.flags, body)
-            except _BadRequest as error:
+                request = parse_request(call, run.flags, body)
+            except BadRequest as error:
                 if fresh:
                     self._refuse(call, bool(run.flags & STREAM), str(error))
                 fresh = False
@@ -292,45 +280,6 @@ class RpcProtocol:
         return self._limits.json_frame if known is None else known.max_json
 
 
-class _BadRequest(Exception):
-    """A request that cannot be read; the text tells the caller why."""
-
-
-def _parse_request(call: int, flags: int, body: bytes) -> Request:
-    if flags & TYPE_MASK != BodyType.JSON:
-        raise _BadRequest("a request must be JSON")
-    try:
-        value = decode_json(body)
-    except InvalidJson:
-        raise _BadRequest("the request is not valid JSON") from None
-    if not isinstance(value, dict):
-        raise _BadRequest("a request must be an object")
-    args = value.get("args")
-    if args is None:
-        args = []
-    if not isinstance(args, list):
-        raise _BadRequest("the args of a request must be an array")
-    return Request(call, _parse_name(value.get("name")), args, _parse_kind(value.get("type")), bool(flags & STREAM))
-
-
-def _parse_name(name: JsonValue) -> Name:
-    parts = [name] if isinstance(name, str) else name
-    if not isinstance(parts, list) or not 0 < len(parts) <= _NAME_PARTS:
-        raise _BadRequest("the name of a request must be an array of strings")
-    found = tuple(part for part in parts if isinstance(part, str) and 0 < len(part) <= _NAME_LENGTH)
-    if len(found) != len(parts):
-        raise _BadRequest("the name of a request must be an array of strings")
-    return found
-
-
-def _parse_kind(kind: JsonValue) -> Kind | None:
-    if kind is None:
-        return None
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise _BadRequest("the type of a request must be async, sync, source, sink or duplex")
-    return Kind(kind)
-
-
 def _answer(flags: int, body: Body) -> Body | RemoteCallError:
     return error_of(body) if flags & END else body
 
@@ -346,7 +295,7 @@ def error_of(body: Body) -> RemoteCallError:
     if isinstance(value, dict):
         name, message = value.get("name", "Error"), value.get("message", "unknown error")
     text = message if isinstance(message, str) else str(message)
-    return RemoteCallError(name[:_NAME_LENGTH] if isinstance(name, str) else "Error", text[:_ERROR_TEXT])
+    return RemoteCallError(name[:_ERROR_NAME] if isinstance(name, str) else "Error", text[:_ERROR_TEXT])
 
 
 def _error_body(message: str) -> Body:
