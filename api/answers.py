@@ -1,9 +1,10 @@
 """Answers: JSON made by orjson or taken from the store as it is, the same as msgpack, and NDJSON as a stream."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
-import msgpack
+import msgspec
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +13,9 @@ from starlette.types import Receive, Scope, Send
 from api.negotiation import Form, form
 from feeds.canonical_json import parse
 
-__all__ = ["NDJSON_HEADERS", "NdjsonResponse", "document", "unpacked"]
+__all__ = ["NdjsonResponse", "disconnected", "document", "packed", "unpacked"]
+
+_NDJSON_HEADERS: Final = [(b"content-type", b"application/x-ndjson"), (b"vary", b"Accept")]
 
 
 def document(
@@ -21,37 +24,58 @@ def document(
     """A JSON document, or the same as msgpack where the client asks for that."""
     headers = {"Vary": "Accept", **(headers or {})}
     if form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK)) is Form.MSGPACK:
-        return Response(msgpack.packb(value), status, headers, Form.MSGPACK)
+        return Response(packed(value), status, headers, Form.MSGPACK)
     return Response(orjson.dumps(value), status, headers, Form.JSON)
 
 
-def unpacked(text: bytes) -> object:
-    """A stored JSON text as values, for msgpack. Numbers beyond 64 bits become doubles, as JavaScript reads them."""
-    return _bounded(parse(text))
+def packed(value: object) -> bytes:
+    """A value as msgpack. Strings there are UTF-8, which has no lone surrogates: each becomes U+FFFD."""
+    try:
+        return msgspec.msgpack.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.msgpack.encode(_replaced(value))
 
 
-def _bounded(value: object) -> object:
+def _replaced(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _bounded(item) for key, item in value.items()}
+        return {_replaced(key): _replaced(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_bounded(item) for item in value]
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return float(value)
+        return [_replaced(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return value
 
 
-NDJSON_HEADERS: Final = [(b"content-type", b"application/x-ndjson"), (b"vary", b"Accept")]
+def unpacked(text: bytes) -> object:
+    """A stored JSON text as values, for msgpack."""
+    return parse(text)
 
 
 class NdjsonResponse(Response):
-    """Lines as they come. `send` waits while the client does not read, so nothing piles up here."""
+    """Lines as they come. `send` waits while the client does not read, so nothing piles up here.
 
-    def __init__(self, lines: AsyncIterator[bytes]) -> None:
+    stopping -- the node stops: the answer is left unfinished, which the reader sees as a cut connection.
+    """
+
+    def __init__(self, lines: AsyncIterator[bytes], stopping: asyncio.Event) -> None:
         super().__init__()
         self._lines = lines
+        self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        await send({"type": "http.response.start", "status": 200, "headers": NDJSON_HEADERS})
-        async for lines in self._lines:
-            await send({"type": "http.response.body", "body": lines, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        gone = asyncio.ensure_future(disconnected(receive))
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": _NDJSON_HEADERS})
+            async for lines in self._lines:
+                await send({"type": "http.response.body", "body": lines, "more_body": True})
+                if gone.done() or self._stopping.is_set():
+                    return
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns once the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -116,7 +116,7 @@ def _printable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-# --- from exceptions to problems ---------------------------------------------------------------------------------------
+# --- from exceptions to problems --------------------------------------------------------------------------------------
 
 
 def _json(error: InvalidJson) -> Problem:

@@ -1,7 +1,7 @@
 """Ids in requests: three spellings in, the canonical one inside.
 
-`@…=.ed25519` (percent-encoded in a path), any `ssb:` URI, and the bare URL-safe base64 of the 32 bytes. A path parameter
-of kind `path` hands over everything to the end of the path, so that a `/` inside an id survives however it was encoded.
+`@…=.ed25519` (percent-encoded in a path), any `ssb:` URI, and the bare URL-safe base64 of the 32 bytes. A parameter of
+kind `path` hands over everything to the end of the path, so that a `/` inside an id survives however it was encoded.
 """
 
 import re

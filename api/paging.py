@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Final, Literal, NamedTuple
 from urllib.parse import quote_plus
 
-import msgpack
 import orjson
 from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import NDJSON_HEADERS, NdjsonResponse, unpacked
+from api.answers import NdjsonResponse, packed, unpacked
 from api.errors import Problem
 from api.negotiation import Form, form
+from api.services import services_of
 
 __all__ = ["Chunk", "Cursor", "Fetch", "Limit", "Mark", "Order", "list_answer", "slice_of"]
 
@@ -61,7 +61,7 @@ async def list_answer(
     mark = None if cursor is None else _decode(cursor, name, kind)
     if wanted is Form.NDJSON:
         first = await fetch(mark, min(limit or STREAM_CHUNK, STREAM_CHUNK))
-        return NdjsonResponse(_lines(fetch, first, limit))
+        return NdjsonResponse(_lines(fetch, first, limit), services_of(request).stopping)
     chunk = await fetch(mark, limit or DEFAULT_LIMIT)
     following = None if chunk.mark is None else _encode(chunk.mark, name)
     headers = {"Vary": "Accept"}
@@ -69,7 +69,7 @@ async def list_answer(
         headers["Link"] = f'<{_with_cursor(request, following)}>; rel="next"'
     if wanted is Form.MSGPACK:
         whole = {"items": [unpacked(item) for item in chunk.items], "next": following}
-        return Response(msgpack.packb(whole, unicode_errors="replace"), media_type=Form.MSGPACK, headers=headers)
+        return Response(packed(whole), media_type=Form.MSGPACK, headers=headers)
     body = b'{"items":[%b],"next":%b}' % (b",".join(chunk.items), orjson.dumps(following))
     return Response(body, media_type=Form.JSON, headers=headers)
 

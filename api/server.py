@@ -1,8 +1,8 @@
 """The HTTP server: uvicorn inside the node's own event loop, with deadlines for clients that dawdle.
 
-uvicorn alone waits for ever for the rest of a request's head and for a client that does not read its answer, and it does
-not stop while an event stream is open; safety.md names all three. The protocol class below adds the deadlines, and
-`HttpServer.stop` first tells the streams.
+uvicorn alone waits for ever for the rest of a request's head and for a client that does not read its answer, and it
+does not stop while an event stream is open. The protocol class below adds the deadlines, and `HttpServer.stop` tells
+the streams first.
 """
 
 import asyncio
@@ -72,15 +72,18 @@ class HttpServer:
     async def start(self) -> None:
         """Begin to serve; returns once connections are accepted."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http server")
-        while not self._server.started and not self._task.done():
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
         if self._task.done():
             self._task.result()
 
     async def stop(self) -> None:
-        """End event streams, let requests under way finish, close. Within about `GRACE` seconds; may be called twice."""
+        """End event streams, let requests under way finish, close: within about `GRACE` seconds. May be repeated."""
         self._stopping.set()
         self._server.should_exit = True
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, _PatientProtocol):
+                connection.abort_if_stalled()
         if self._task is None:
             self._listener.close()
             return
@@ -145,6 +148,11 @@ class _PatientProtocol(H11Protocol):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+
+    def abort_if_stalled(self) -> None:
+        """Cut a client that is not reading just now: its answer might never be done."""
+        if self.flow.write_paused:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -3,17 +3,32 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Final, Protocol
+
+from starlette.requests import Request
 
 from feeds.database import Database
+from feeds.indexer import Indexer
 from feeds.ingest import Ingest
 from feeds.live import Live
 from feeds.log import Log
 from feeds.views.social_graph import SocialGraph
 from replication.peer_info import PeerEvent, PeerInfo
 
-__all__ = ["HttpSettings", "Peers", "Replication", "Services"]
+__all__ = [
+    "MESSAGE_UNITS",
+    "HttpSettings",
+    "Peers",
+    "Replication",
+    "Services",
+    "feed_state",
+    "services_of",
+    "sync_progress",
+]
+
+
+MESSAGE_UNITS: Final = 8192
+"""UTF-16 units that a classic message may have, formatted and signed: told to clients, enforced by the format."""
 
 
 class Peers(Protocol):
@@ -31,9 +46,9 @@ class Peers(Protocol):
 class Replication(Protocol):
     """The part of `replication.replicator.Replicator` that routes need; both answers are plain JSON values."""
 
-    def status(self) -> Mapping[str, object]: ...
+    def status(self) -> Mapping[str, Any]: ...
 
-    def feed_status(self, feed: str) -> Mapping[str, object]: ...
+    def feed_status(self, feed: str) -> Mapping[str, Any]: ...
 
     async def request(self, feed: str, wanted: bool) -> None: ...
 
@@ -63,17 +78,34 @@ class Services:
     version: str
     token: str
     """What `Authorization: Bearer` must carry."""
-    data_dir: Path
-    """Measured for `/v1/status`; never shown."""
     database: Database
     log: Log
     live: Live
     ingest: Ingest
+    indexer: Indexer
     graph: SocialGraph
     peers: Peers
     replication: Replication
     now: Callable[[], float]
     """Seconds since the epoch."""
+    started: float
+    """When the node started, in the same seconds."""
     settings: HttpSettings = field(default_factory=HttpSettings)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set it before the HTTP server is stopped: open event streams end at once."""
+
+
+def services_of(request: Request) -> Services:
+    """The services of the node that this request came to."""
+    services: Services = request.app.state.services
+    return services
+
+
+def feed_state(services: Services, feed: str) -> str:
+    """ "open", "forked", or for our own feed "locked"."""
+    return str(services.ingest.own_state) if feed == services.me else services.log.feed_state(feed)
+
+
+def sync_progress(services: Services) -> dict[str, Any]:
+    """How far replication has come, as a whole: the status without its line for each peer."""
+    return {name: value for name, value in services.replication.status().items() if name != "peers"}

@@ -1,0 +1,104 @@
+"""Puts the HTTP application together: `create_app(services)` is all that the node needs of this package's routes."""
+
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+
+from api.auth import Access
+from api.docs_page import POLICY, render
+from api.edge import Edge
+from api.errors import Problem
+from api.negotiation import Form
+from api.openapi import openapi_document
+from api.routes import feeds, messages, node, peers, profiles, replication, stream
+from api.services import Services
+
+__all__ = ["create_app"]
+
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    node.router,
+    messages.router,
+    feeds.router,
+    profiles.router,
+    peers.router,
+    replication.router,
+    stream.router,
+)
+
+
+def create_app(services: Services) -> FastAPI:
+    """The ASGI application of one node."""
+    access = Access(services.token, hosts=services.settings.hosts, origins=services.settings.origins)
+    app = FastAPI(
+        version=services.version,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[Middleware(Edge, access=access)],
+        exception_handlers={HTTPException: _http_error, RequestValidationError: _invalid_parameters},
+    )
+    app.state.services = services
+    app.state.streams = set()
+    for router in ROUTERS:
+        app.include_router(router)
+    document: list[dict[str, Any]] = []  # made once, when somebody first asks for it
+
+    def openapi() -> dict[str, Any]:
+        if not document:
+            document.append(openapi_document(app, services.version))
+        return document[0]
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    app.add_route("/openapi.json", _openapi, include_in_schema=False)
+    app.add_route("/docs", _docs, include_in_schema=False)
+    return app
+
+
+async def _openapi(request: Request) -> Response:
+    return Response(orjson.dumps(request.app.openapi()), media_type=Form.JSON)
+
+
+async def _docs(request: Request) -> Response:
+    page = render(request.app.openapi())
+    return Response(page, headers={"Content-Security-Policy": POLICY}, media_type="text/html")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What the router finds wrong: an unknown path, or a method that the path does not take."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = ", ".join(_methods(request))
+        raise Problem(
+            "method-not-allowed", f"This path takes {allowed}.", headers={"Allow": allowed}, allow=allowed
+        ) from None
+    raise Problem("not-found", "There is nothing at this path.") from None
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that some route takes at the path of a request."""
+    found: set[str] = set()
+    routes = [route for router in ROUTERS for route in router.routes] + list(request.app.router.routes)
+    for route in routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found.update(route.methods or ())
+    if "GET" in found:
+        found.add("HEAD")
+    return sorted(found)
+
+
+async def _invalid_parameters(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"parameter": str(found["loc"][-1]), "in": str(found["loc"][0]), "detail": found["msg"]}
+        for found in error.errors()
+    ]
+    detail = "; ".join(f"{found['parameter']}: {found['detail']}" for found in errors)
+    raise Problem("invalid-parameter", f"{detail}.", errors=errors) from None

@@ -1,0 +1,302 @@
+"""Shapes of answers and bodies, for the OpenAPI document.
+
+Answers are not made through these models: messages go out as they are stored. The tests check that what is answered has
+these shapes, so that the document stays true.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "AddressBody",
+    "Connected",
+    "Contact",
+    "ContactList",
+    "DryRun",
+    "Feed",
+    "FeedList",
+    "FeedReplication",
+    "Health",
+    "Info",
+    "Message",
+    "MessageList",
+    "Peer",
+    "PeerList",
+    "ProblemDetails",
+    "PublishBody",
+    "Replication",
+    "RequestBody",
+    "Requested",
+    "Status",
+    "Sync",
+    "Whoami",
+]
+
+FeedState = Literal["open", "locked", "forked"]
+
+
+class Shape(BaseModel):
+    """Base: an answer has exactly the members that are written down."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ProblemDetails(BaseModel):
+    """An error (RFC 9457). Some codes add members; docs/http-api.md lists them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="Where the code is explained")
+    title: str
+    status: int
+    detail: str = Field(description="What happened this time")
+    instance: str = Field(description="The path that was asked for")
+    code: str = Field(description="Stable name of the kind of problem, for programs")
+
+
+# --- the node ---------------------------------------------------------------------------------------------------------
+
+
+class InfoLimits(Shape):
+    message_units: int = Field(description="UTF-16 units of a formatted classic message, signature included")
+    body_bytes: int
+    page_items: int
+    event_streams: int
+
+
+class Info(Shape):
+    """What this node is; answered to everybody."""
+
+    id: str
+    software: str
+    version: str
+    features: list[str]
+    limits: InfoLimits
+
+
+class Whoami(Shape):
+    """Our own feed."""
+
+    id: str
+    uri: str
+    sequence: int
+    state: FeedState
+
+
+class Health(Shape):
+    status: str
+
+
+class LogStatus(Shape):
+    position: int = Field(description="Messages received so far: the position of the last one")
+    feeds: int
+    bytes: int = Field(description="Bytes of all stored message texts")
+
+
+class IndexStatus(Shape):
+    ready: bool
+    behind: dict[str, int] = Field(description="Views being rebuilt, and how many messages they still lack")
+
+
+class PeerCount(Shape):
+    connected: int
+    known: int
+
+
+class DiskStatus(Shape):
+    database_bytes: int
+    free_bytes: int
+
+
+class MemoryStatus(Shape):
+    resident_bytes: int
+
+
+class StreamStatus(Shape):
+    open: int
+
+
+class Status(Shape):
+    """How the node does."""
+
+    id: str
+    version: str
+    state: FeedState
+    uptime_seconds: float
+    log: LogStatus
+    index: IndexStatus
+    peers: PeerCount
+    sync: "Sync"
+    streams: StreamStatus
+    disk: DiskStatus
+    memory: MemoryStatus
+
+
+# --- messages and feeds -----------------------------------------------------------------------------------------------
+
+
+class Message(Shape):
+    """A message as sbot gives it."""
+
+    key: str = Field(description="Message id")
+    value: dict[str, Any] = Field(description="The signed object, in its signed key order and number spelling")
+    timestamp: int = Field(description="When this node received it: milliseconds since 1970")
+
+
+class MessageList(Shape):
+    items: list[Message]
+    next: str | None = Field(description="Cursor of the next page, null at the end")
+
+
+class PublishBody(Shape):
+    """What to publish."""
+
+    content: dict[str, Any] | str = Field(
+        description="An object with a `type` of 3 to 52 characters, or a message already encrypted (`….box`)"
+    )
+
+
+class DryRun(Shape):
+    """What publishing would make, without signing it."""
+
+    sequence: int
+    bytes: int = Field(description="UTF-8 bytes of the formatted message, signature included")
+    size: int = Field(description="What counts against `limit`: UTF-16 units")
+    limit: int
+    mentions: list[str] = Field(description="Feeds and messages that the content mentions")
+    blobs: list[str] = Field(description="Blobs that the content names")
+    missing_blobs: list[str] = Field(description="Those of them that this node does not hold")
+
+
+class Feed(Shape):
+    id: str
+    sequence: int
+    messages: int
+    bytes: int
+    state: FeedState
+
+
+class FeedList(Shape):
+    items: list[Feed]
+    next: str | None
+
+
+class Contact(Shape):
+    id: str
+
+
+class ContactList(Shape):
+    items: list[Contact]
+    next: str | None
+
+
+# --- peers and replication --------------------------------------------------------------------------------------------
+
+
+class Peer(Shape):
+    id: str
+    address: str
+    direction: Literal["incoming", "outgoing"]
+    state: Literal["dialling", "connected", "closing", "disconnected"]
+    since: int = Field(description="Milliseconds since 1970")
+    local: bool
+    source: str
+    replication: str | None = Field(description="How messages are exchanged: ebt, history or null")
+    bytes_in: int
+    bytes_out: int
+    failures: int
+    redial_in: float | None
+    error: str | None
+
+
+class PeerList(Shape):
+    items: list[Peer]
+    next: str | None
+
+
+class AddressBody(Shape):
+    """Whom to connect to."""
+
+    address: str = Field(description="Multiserver address", examples=["net:192.168.1.7:8008~shs:…="])
+
+
+class Connected(Shape):
+    id: str
+    state: Literal["connected"]
+    address: str
+
+
+class FeedCounts(Shape):
+    wanted: int
+    held: int = Field(description="Wanted feeds of which we have something")
+    behind: int = Field(description="Feeds of which a connected peer says it has more than we")
+    forked: int
+    requested: int = Field(description="Asked for by hand")
+
+
+class MessageCounts(Shape):
+    held: int
+    missing: int
+    per_second: float
+
+
+class Sync(Shape):
+    """How far replication has come."""
+
+    feeds: FeedCounts
+    messages: MessageCounts
+    state: str = Field(description="`offline`, `syncing` or `up to date`")
+    hops: int
+
+
+class ReplicatingPeer(BaseModel):
+    """One connected peer; the counts are there once it replicates by EBT."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    protocol: str | None = Field(description="`ebt`, `history` or null")
+
+
+class Replication(Sync):
+    peers: list[ReplicatingPeer]
+
+
+class PeerClaim(Shape):
+    """What one peer says about a feed, and what we do about it."""
+
+    id: str
+    claim: int | None = Field(description="The sequence it says it has")
+    told: int | None = Field(description="The sequence we told it we have")
+    lag: int | None = Field(description="How many more messages it has than we")
+    sending: bool
+    receiving: bool
+
+
+class FeedReplication(Shape):
+    """One feed: what we have, what peers say they have, and what is waited for."""
+
+    feed: str
+    sequence: int
+    wanted: bool
+    reason: str = Field(description="Why it is wanted or not")
+    requested: bool | None = Field(description="What was asked for by hand")
+    hops: int | None
+    state: str
+    waits_for: str | None
+    lag: int
+    source: str | None = Field(description="The peer that sends it to us")
+    peers: list[PeerClaim]
+
+
+class RequestBody(Shape):
+    """Whether to replicate a feed, whatever the social graph says."""
+
+    feed: str
+    replicate: bool
+
+
+class Requested(Shape):
+    feed: str
+    replicate: bool

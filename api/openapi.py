@@ -1,0 +1,80 @@
+"""The OpenAPI document: what routes say of themselves, and what is true of all of them.
+
+Routes read bodies and write answers themselves, so they describe both with `body` and `also`; problems, the token and
+the open paths are the same everywhere and are added here.
+"""
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from api.auth import OPEN_PATHS
+from api.errors import KINDS, MEDIA_TYPE
+from api.models import ProblemDetails
+from api.negotiation import Form
+
+__all__ = ["also", "body", "listing", "openapi_document"]
+
+Responses = dict[int | str, dict[str, Any]]
+
+_DESCRIPTION: Final = """\
+The local API of a Secure Scuttlebutt node. Send the content of the file `http-token` as `Authorization: Bearer …`.
+Ids in paths may be percent-encoded sigil ids, ssb: URIs or bare URL-safe base64."""
+
+
+def body(model: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads a JSON body of this shape."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"requestBody": {"required": True, "content": {Form.JSON: {"schema": schema}}}}
+
+
+def also(status: int, model: type[BaseModel], description: str, *forms: Form) -> Responses:
+    """`responses` entry: an answer of this shape, as JSON and as the other `forms`."""
+    return {status: {"model": model, "description": description, "content": {str(form): {} for form in forms}}}
+
+
+def listing(model: type[BaseModel], description: str) -> Responses:
+    """`responses` entry of a list: a page as JSON or msgpack, or all of it as NDJSON."""
+    return also(200, model, description, Form.NDJSON, Form.MSGPACK)
+
+
+def openapi_document(app: FastAPI, version: str) -> dict[str, Any]:
+    """The whole document."""
+    document = get_openapi(
+        title="pysbot",
+        version=version,
+        summary="A Secure Scuttlebutt node",
+        description=_DESCRIPTION,
+        routes=app.routes,
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["Problem"] = _problem_schema()
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"token": []}]
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            _complete(operation, is_open=path in OPEN_PATHS)
+    return document
+
+
+def _problem_schema() -> dict[str, Any]:
+    schema = ProblemDetails.model_json_schema()
+    schema["properties"]["code"]["enum"] = sorted(KINDS)
+    return schema
+
+
+def _complete(operation: dict[str, Any], *, is_open: bool) -> None:
+    """Problems instead of FastAPI's own validation errors; no token where none is asked for."""
+    responses = operation["responses"]
+    responses.pop("422", None)
+    responses["default"] = {
+        "description": "A problem",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if is_open:
+        operation["security"] = []

@@ -1,0 +1,122 @@
+"""Feeds: those this node knows, and a feed's messages by sequence."""
+
+from typing import Annotated, Final
+
+import orjson
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import document
+from api.errors import Problem
+from api.ids import FeedPath, feed_id
+from api.models import Feed, FeedList, MessageList
+from api.negotiation import Form
+from api.openapi import also, listing
+from api.paging import Chunk, Cursor, Limit, Mark, Order, list_answer
+from api.services import Services, feed_state, services_of
+from feeds.log import FeedInfo
+
+__all__ = ["router"]
+
+router: Final = APIRouter(prefix="/v1/feeds", tags=["feeds"])
+
+
+@router.get("", summary="Feeds known", responses=listing(FeedList, "In the order they were first seen"))
+async def list_feeds(request: Request, limit: Limit = None, cursor: Cursor = None, order: Order = "asc") -> Response:
+    services = services_of(request)
+    feeds = services.log.feeds()
+    if services.log.feed(services.me) is None:
+        feeds.append(_empty(services.me))
+    if order == "desc":
+        feeds.reverse()
+    places = {feed.id: place for place, feed in enumerate(feeds)}
+
+    async def fetch(mark: Mark | None, limit: int) -> Chunk:
+        start = 0 if mark is None else places.get(str(mark), len(feeds)) + 1
+        chosen = feeds[start : start + limit]
+        more = start + limit < len(feeds)
+        return Chunk([orjson.dumps(_shown(services, feed)) for feed in chosen], chosen[-1].id if more else None)
+
+    return await list_answer(request, fetch, kind=str, name=f"feeds.{order}", limit=limit, cursor=cursor)
+
+
+@router.get(
+    "/{id:path}/messages",
+    summary="A feed's messages by sequence",
+    responses=listing(MessageList, "A page of messages"),
+)
+async def feed_messages(
+    request: Request,
+    id: FeedPath,
+    after: Annotated[int, Query(ge=0, le=2**53, description="Only messages after this sequence")] = 0,
+    limit: Limit = None,
+    cursor: Cursor = None,
+    order: Order = "asc",
+) -> Response:
+    services = services_of(request)
+    feed = _known(services, id).id
+    fetch = _FeedFetch(services, feed, after, descending=order == "desc")
+    return await list_answer(request, fetch, kind=int, name=f"feed.{order}", limit=limit, cursor=cursor)
+
+
+@router.get("/{id:path}", summary="One feed", responses=also(200, Feed, "How far we hold it", Form.MSGPACK))
+async def one_feed(request: Request, id: FeedPath) -> Response:
+    services = services_of(request)
+    return document(request, _shown(services, _known(services, id)))
+
+
+class _FeedFetch:
+    """A feed's messages after a sequence, up to where the feed ends now; marks are sequences."""
+
+    def __init__(self, services: Services, feed: str, after: int, *, descending: bool) -> None:
+        self._log = services.log
+        self._feed = feed
+        self._after = after
+        self._end = services.log.sequence(feed)
+        self._descending = descending
+
+    async def __call__(self, mark: Mark | None, limit: int) -> Chunk:
+        if self._descending:
+            return await self._backwards(self._end if mark is None else min(int(mark) - 1, self._end), limit)
+        return await self._forwards(self._after if mark is None else max(int(mark), self._after), limit)
+
+    async def _forwards(self, after: int, limit: int) -> Chunk:
+        """A feed's messages come in order, so those after a sequence are those after its position."""
+        if after >= self._end:
+            return Chunk([], None)
+        start = await self._log.at(self._feed, after) if after else None
+        position = 0 if start is None else start.position
+        entries = await self._log.entries_after(position, min(limit, self._end - after), author=self._feed)
+        more = bool(entries) and entries[-1].sequence < self._end
+        return Chunk([entry.as_kvt() for entry in entries], entries[-1].sequence if more else None)
+
+    async def _backwards(self, last: int, limit: int) -> Chunk:
+        if last <= self._after:
+            return Chunk([], None)
+        start = await self._log.at(self._feed, last)
+        if start is None:
+            return Chunk([], None)
+        wanted = min(limit, last - self._after)
+        entries = await self._log.entries_after(start.position + 1, wanted, author=self._feed, descending=True)
+        more = bool(entries) and entries[-1].sequence > self._after + 1
+        return Chunk([entry.as_kvt() for entry in entries], entries[-1].sequence if more else None)
+
+
+def _known(services: Services, id: str) -> FeedInfo:
+    feed = feed_id(id)
+    info = services.log.feed(feed)
+    if info is None:
+        if feed != services.me:
+            raise Problem("feed-not-found", f"This node has no messages of {feed}.")
+        info = _empty(feed)
+    return info
+
+
+def _empty(feed: str) -> FeedInfo:
+    """Our own feed before its first message."""
+    return FeedInfo(feed, 0, 0, 0, "open")
+
+
+def _shown(services: Services, feed: FeedInfo) -> dict[str, object]:
+    return {**feed._asdict(), "state": feed_state(services, feed.id)}

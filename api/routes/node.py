@@ -1,0 +1,123 @@
+"""The node itself: what it is, who it is, how it does, whether it lives."""
+
+import os
+import resource
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import document
+from api.errors import Problem
+from api.events import open_streams
+from api.models import Health, Info, Status, Whoami
+from api.negotiation import Form
+from api.openapi import also
+from api.paging import MAX_LIMIT
+from api.services import MESSAGE_UNITS, Services, feed_state, services_of, sync_progress
+from feeds.formats.registry import FORMATS
+from feeds.refs import FeedRef
+from replication.peer_info import PeerState
+
+__all__ = ["router"]
+
+router: Final = APIRouter(tags=["node"])
+
+FEATURES: Final = ("publish", "stream", "replication", "idempotency", "ndjson", "msgpack")
+
+
+@router.get("/v1/info", summary="What this node is", responses=also(200, Info, "Open to everybody", Form.MSGPACK))
+async def info(request: Request) -> Response:
+    services = services_of(request)
+    value = {
+        "id": services.me,
+        "software": "pysbot",
+        "version": services.version,
+        "features": [*FEATURES, *(f"feed:{known.name}" for known in FORMATS)],
+        "limits": {
+            "message_units": MESSAGE_UNITS,
+            "body_bytes": services.settings.body_limit,
+            "page_items": MAX_LIMIT,
+            "event_streams": services.settings.streams,
+        },
+    }
+    headers = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
+    return document(request, value, headers=headers)
+
+
+@router.get("/v1/whoami", summary="Our own feed", responses=also(200, Whoami, "Id, tip and state", Form.MSGPACK))
+async def whoami(request: Request) -> Response:
+    services = services_of(request)
+    sequence = services.log.sequence(services.me)
+    value = {
+        "id": services.me,
+        "uri": FeedRef.parse(services.me).uri,
+        "sequence": sequence,
+        "state": feed_state(services, services.me),
+    }
+    return document(request, value, headers={"ETag": f'"{sequence}"'})
+
+
+@router.get("/v1/status", summary="How the node does", responses=also(200, Status, "Now", Form.MSGPACK))
+async def status(request: Request) -> Response:
+    services = services_of(request)
+    feeds = services.log.feeds()
+    peers = services.peers.peers()
+    behind = services.indexer.behind
+    value = {
+        "id": services.me,
+        "version": services.version,
+        "state": feed_state(services, services.me),
+        "uptime_seconds": round(max(0.0, services.now() - services.started), 3),
+        "log": {
+            "position": services.log.position,
+            "feeds": len(feeds),
+            "bytes": sum(feed.bytes for feed in feeds),
+        },
+        "index": {"ready": not behind, "behind": behind},
+        "peers": {
+            "connected": sum(peer.state is PeerState.CONNECTED for peer in peers),
+            "known": len(peers),
+        },
+        "sync": sync_progress(services),
+        "streams": {"open": open_streams(request.app)},
+        "disk": _disk(services),
+        "memory": {"resident_bytes": _resident_bytes()},
+    }
+    return document(request, value)
+
+
+@router.get("/healthz", summary="Alive", responses=also(200, Health, "The process answers", Form.MSGPACK))
+async def healthz(request: Request) -> Response:
+    return document(request, {"status": "ok"})
+
+
+@router.get("/readyz", summary="Ready", responses=also(200, Health, "The store answers", Form.MSGPACK))
+async def readyz(request: Request) -> Response:
+    services = services_of(request)
+    if services.stopping.is_set():
+        raise Problem("stopping", "The node is stopping.", headers={"Retry-After": "5"})
+    services.database.peek(lambda connection: connection.execute("SELECT 1").fetchone())
+    return document(request, {"status": "ready"})
+
+
+def _disk(services: Services) -> dict[str, int]:
+    path = services.database.path
+    files = (path, path.with_name(path.name + "-wal"))
+    return {
+        "database_bytes": sum(file.stat().st_size for file in files if file.exists()),
+        "free_bytes": shutil.disk_usage(path.parent).free,
+    }
+
+
+def _resident_bytes() -> int:
+    """Memory that this process occupies now; where that is not to be had, the most it ever did."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
