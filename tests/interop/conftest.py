@@ -14,7 +14,7 @@ import pytest
 
 from tests.interop import dataset, packages
 from tests.interop.dataset import Dataset
-from tests.interop.js_peer import JsPeer, JsWire, Stack
+from tests.interop.js_peer import JsPeer, JsProgram, JsWire, Stack
 from tests.interop.our_node import OurNode
 from tests.interop.relay import Relay
 
@@ -74,6 +74,12 @@ class Lab:
         self._ends.append(wire.stop)
         await wire.start()
         return wire
+
+    async def program(self) -> JsProgram:
+        program = JsProgram(self._next_folder("program"))
+        self._ends.append(program.stop)
+        await program.start()
+        return program
 
     async def relay(self, address: str, *, cut_after: int | None = None) -> tuple[Relay, str]:
         """A relay in front of the node at `address`, and the address through it."""

@@ -74,3 +74,11 @@ class JsWire(LineProcess):
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(["node", str(PEERS / "wire.js")], folder / "log")
+
+
+class JsProgram(LineProcess):
+    """A local program of the old sbot (ssb-client), to be attached to a node."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(["node", str(PEERS / "client.js")], folder / "log")

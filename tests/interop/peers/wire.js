@@ -30,6 +30,7 @@ const manifest = {
   fail: 'async',
   never: 'async',
   range: 'source',
+  ticks: 'source',
   breaks: 'source',
   sum: 'sink',
   double: 'duplex',
@@ -42,6 +43,8 @@ const api = {
   fail: (text, cb) => cb(new Error(text)),
   never: () => {},
   range: (count) => pull.count(count - 1),
+  // Without an end, but it lets the event loop turn: muxrpc has no flow control to stop a faster one.
+  ticks: () => pull(pull.infinite(() => 'tick'), pull.asyncMap((tick, cb) => setImmediate(cb, null, tick))),
   breaks: (text) => {
     let sent = false
     return (abort, cb) => {
