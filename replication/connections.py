@@ -1,0 +1,499 @@
+"""The hub of live peers: listens, dials, redials, and keeps each peer's doings apart from everybody else's.
+
+Each peer runs in one task group: its muxrpc connection, its replication and its ping. Whatever goes wrong there ends
+that connection and nothing more. Peers that we block are turned away in the handshake, and hung up on when the block
+comes later. Remembered addresses are dialled at the start and again after a loss, with growing pauses. Discovery,
+invites and rooms feed the address book; this file only dials from it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from feeds.keys import Keypair
+from replication.address import Address, parse_addresses
+from replication.address_book import AddressBook, Remembered
+from replication.admission import Admission
+from replication.backoff import Backoff
+from replication.errors import ConnectionClosed, DialFailed, InvalidAddress, RemoteError
+from replication.limits import DEFAULT_LIMITS, LOCAL_LIMITS, Limits
+from replication.methods.ping import keep_pinging
+from replication.peer import Peer, PeerConfig, connect_peer, listen_local, listen_peers
+from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState
+from replication.replicator import Clocks, Replicator
+from replication.rpc.methods import MethodTable
+from replication.secret_handshake import MAIN_NETWORK
+from replication.secret_stream import feed_id
+from replication.transport import StreamServer
+
+logger = logging.getLogger(__name__)
+
+REDIAL_LOOK_SECONDS: Final = 0.5
+CROSSED_SECONDS: Final = 5.0
+"""Two connections between the same peers that began within this time crossed each other: one of them is closed."""
+STOP_SECONDS: Final = 2.5
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One live connection. `began` is a monotonic time, `since` milliseconds since the epoch."""
+
+    peer: Peer
+    address: str
+    direction: Direction
+    source: str
+    began: float
+    since: int
+    closing: bool = False
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class _Redial:
+    """When a peer is to be dialled again."""
+
+    failures: int = 0
+    due: float = 0.0
+
+
+class Connections:
+    """All connections of one node. `start`, then `stop`; everything else in between."""
+
+    def __init__(
+        self,
+        keypair: Keypair,
+        table: MethodTable,
+        *,
+        replicator: Replicator,
+        book: AddressBook,
+        clocks: Clocks,
+        network_key: bytes = MAIN_NETWORK,
+        limits: Limits = DEFAULT_LIMITS,
+        local_limits: Limits = LOCAL_LIMITS,
+        masters: Collection[str] = (),
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.id = keypair.id
+        self._public = keypair.public
+        self._replicator = replicator
+        self._book = book
+        self._clocks = clocks
+        self._limits = limits
+        self._backoff = backoff or Backoff()
+        self._config = PeerConfig(
+            keypair=keypair,
+            table=table,
+            network_key=network_key,
+            limits=limits,
+            local_limits=local_limits,
+            masters=masters,
+            authorize=self._authorize,
+        )
+        self._admission = Admission(limits)
+        self._links: set[_Link] = set()
+        self._dials: dict[str, asyncio.Task[PeerInfo]] = {}
+        self._redials: dict[str, _Redial] = {}
+        self._servers: list[StreamServer] = []
+        self._net_addresses: list[str] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._subscribers: list[Callable[[PeerEvent], None]] = []
+        self._stopping = False
+        self.refused: Final[list[int]] = [0]
+        replicator.on_refused(self._hang_up_on)
+
+    # ---- life
+
+    async def start(
+        self, listen: Collection[tuple[str | None, int]] = (), *, socket_path: Path | str | None = None
+    ) -> None:
+        """Listen on the given hosts and ports (0: a free one) and on a unix socket, and begin to redial.
+
+        Raises AddressInUse or LocalError, naming what could not be listened on; nothing stays open then.
+        """
+        try:
+            for host, port in listen:
+                server = await listen_peers(
+                    host, port, self._config, self._answer, on_refused=self._on_refused, admission=self._admission
+                )
+                self._servers.append(server)
+                self._net_addresses += [
+                    str(Address.net(bound, number, self._public)) for bound, number in server.addresses
+                ]
+            if socket_path is not None:
+                self._servers.append(await listen_local(socket_path, self._config, self._serve_local))
+        except BaseException:
+            await self._stop_listening()
+            raise
+        self._spawn(self._redial(), "redial")
+
+    async def stop(self) -> None:
+        """Stop listening and dialling, say goodbye to everybody, and be done within three seconds whatever peers do."""
+        self._stopping = True
+        for task in [*self._tasks, *self._dials.values()]:
+            task.cancel()
+        closing = [asyncio.create_task(link.peer.close()) for link in self._links]
+        running = [link.task for link in self._links if link.task is not None]
+        if closing:
+            await asyncio.wait(closing, timeout=STOP_SECONDS - 0.3)
+        if running:
+            await asyncio.wait(running, timeout=0.2)
+        for link in list(self._links):
+            link.peer.connection.abort("the node is stopping")
+            if link.task is not None:
+                link.task.cancel()
+        for task in closing:
+            task.cancel()
+        await self._stop_listening()
+        left = [task for task in [*running, *closing, *self._tasks] if not task.done()]
+        if left:
+            await asyncio.wait(left, timeout=0.3)
+
+    async def _stop_listening(self) -> None:
+        servers, self._servers = self._servers, []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                for server in servers:
+                    await server.close()
+
+    def _spawn(self, job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(job, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # ---- what others ask
+
+    @property
+    def address(self) -> str:
+        """The first address that peers can dial; empty when there is none."""
+        return self._net_addresses[0] if self._net_addresses else ""
+
+    def addresses(self) -> list[str]:
+        """All addresses that peers can dial, as bound."""
+        return list(self._net_addresses)
+
+    def peers(self) -> list[PeerInfo]:
+        """Live connections of peers, then remembered addresses of peers without one."""
+        found = [self._info(link) for link in self._links if not _is_program(link)]
+        connected = {info.id for info in found}
+        return found + [self._idle_info(known) for known in self._book.all() if known.peer not in connected]
+
+    def connected(self, peer: str) -> PeerInfo | None:
+        """The newest live connection with a peer."""
+        links = self._links_of(peer)
+        return self._info(links[-1]) if links else None
+
+    def subscribe(self, callback: Callable[[PeerEvent], None]) -> Callable[[], None]:
+        """Call back when a peer connects, disconnects or cannot be dialled; returns the function that ends it."""
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def remembered(self) -> list[Remembered]:
+        """Every known address."""
+        return self._book.all()
+
+    async def remember(self, address: str, source: str = "manual", *, auto: bool = True) -> Remembered:
+        """Keep an address; with `auto` it is dialled now and whenever the connection is lost. Raises InvalidAddress."""
+        target = _dialable(address)
+        assert target.key is not None
+        if target.key == self.id:
+            raise InvalidAddress(f"{address}: this is our own address")
+        known = await self._book.remember(_plain(target), target.key, source, auto=auto)
+        self._redials.pop(known.peer, None)
+        return known
+
+    async def forget(self, address: str) -> bool:
+        """Drop a known address; false if it was not known. Raises InvalidAddress."""
+        return await self._book.forget(_plain(_dialable(address)))
+
+    async def dial(self, address: str) -> PeerInfo:
+        """Connect, and return when the handshake is done; a peer that is connected already is not dialled again.
+
+        The address is remembered once it has worked. Raises InvalidAddress, DialTimeout, or DialFailed with the step.
+        """
+        target = _dialable(address)
+        assert target.key is not None
+        if target.key == self.id:
+            raise InvalidAddress(f"{address}: this is our own address")
+        connected = self.connected(target.key)
+        if connected is not None:
+            return connected
+        if not self._replicator.allows_peer(target.key):
+            raise DialFailed("authorize", f"we block {target.key}")
+        known = self._book.get(_plain(target))
+        info = await self._dial_once(target, known.source if known else "manual")
+        if target.seed is None:
+            await self._book.remember(_plain(target), target.key, "manual", auto=True)
+            await self._book.succeeded(_plain(target))
+        return info
+
+    async def disconnect(self, peer: str) -> bool:
+        """Hang up, and do not redial by ourselves; false if there was no connection."""
+        links = self._links_of(peer)
+        for known in self._book.of_peer(peer):
+            await self._book.set_auto(known.address, False)
+        for link in links:
+            self._close_soon(link, "disconnected by hand")
+        return bool(links)
+
+    # ---- answering
+
+    def _authorize(self, public: bytes) -> bool:
+        """Asked in the handshake: peers that we block, and more than there is room for, are turned away."""
+        peer = feed_id(public)
+        if peer == self.id or peer in self._config.masters:
+            return True
+        incoming = sum(1 for link in self._links if link.direction is Direction.INCOMING and not link.peer.local)
+        return not self._stopping and incoming < self._limits.inbound and self._replicator.allows_peer(peer)
+
+    def _on_refused(self, peername: str, error: Exception) -> None:
+        self.refused[0] += 1
+        logger.info("handshake with %s failed: %s", peername, error)
+
+    async def _answer(self, peer: Peer) -> None:
+        if self._stopping:
+            return
+        await self._attend(self._link(peer, peer.peername, Direction.INCOMING, "incoming"))
+
+    async def _serve_local(self, peer: Peer) -> None:
+        if not self._stopping:
+            await self._attend(self._link(peer, "unix", Direction.INCOMING, "local"))
+
+    # ---- dialling
+
+    async def _dial_once(self, target: Address, source: str) -> PeerInfo:
+        """Dial unless a dial of the same peer is under way; then share its end."""
+        assert target.key is not None
+        peer = target.key
+        running = self._dials.get(peer)
+        if running is None:
+            running = self._dials[peer] = asyncio.create_task(self._connect(target, source), name=f"dial {target}")
+            running.add_done_callback(lambda task: self._dialled(peer, task))
+        return await asyncio.shield(running)
+
+    def _dialled(self, peer: str, task: asyncio.Task[PeerInfo]) -> None:
+        del self._dials[peer]
+        if not task.cancelled():
+            task.exception()  # whoever asked may have gone
+
+    async def _connect(self, target: Address, source: str) -> PeerInfo:
+        assert target.key is not None
+        outgoing = sum(1 for link in self._links if link.direction is Direction.OUTGOING)
+        if outgoing >= self._limits.outbound:
+            raise DialFailed("connect", f"{outgoing} connections are open already; hang up on one first")
+        try:
+            peer = await connect_peer(target, self._config, timeout=self._limits.dial_timeout)
+        except DialFailed as error:
+            await self._book.failed(_plain(target), str(error))
+            self._tell("dial-failed", self._dial_info(target, source, str(error)))
+            raise
+        link = self._link(peer, _plain(target), Direction.OUTGOING, source)
+        link.task = self._spawn(self._attend(link), f"peer {peer.id}")
+        return self._info(link)
+
+    async def _redial(self) -> None:
+        """Dial remembered peers that are not connected, each when it is due."""
+        while True:
+            now = self._clocks.now()
+            for peer in dict.fromkeys(known.peer for known in self._book.all() if known.auto):
+                redial = self._redials.setdefault(peer, _Redial(due=now))
+                if redial.due <= now and self._may_redial(peer):
+                    redial.due = now + self._limits.dial_timeout
+                    self._spawn(self._redial_one(peer, redial), f"redial {peer}")
+            await asyncio.sleep(REDIAL_LOOK_SECONDS)
+
+    def _may_redial(self, peer: str) -> bool:
+        return (
+            peer not in self._dials
+            and not self._links_of(peer)
+            and self._replicator.allows_peer(peer)
+            and sum(1 for link in self._links if link.direction is Direction.OUTGOING) < self._limits.outbound
+        )
+
+    async def _redial_one(self, peer: str, redial: _Redial) -> None:
+        known = min(
+            (known for known in self._book.of_peer(peer) if known.auto), key=lambda known: known.failures, default=None
+        )
+        if known is None:
+            return
+        try:
+            await self._dial_once(_dialable(known.address), known.source)
+            await self._book.succeeded(known.address)
+        except (DialFailed, InvalidAddress) as error:
+            redial.failures = self._backoff.failed(redial.failures)
+            self._postpone(redial)
+            logger.info(
+                "dialling %s failed, again in %.0f s: %s", known.address, redial.due - self._clocks.now(), error
+            )
+
+    def _postpone(self, redial: _Redial) -> None:
+        redial.due = self._clocks.now() + self._backoff.delay(redial.failures, self._clocks.random())
+
+    # ---- one connection
+
+    def _link(self, peer: Peer, address: str, direction: Direction, source: str) -> _Link:
+        link = _Link(peer, address, direction, source, self._clocks.now(), int(self._clocks.wall() * 1000))
+        self._settle_crossed(link)
+        self._links.add(link)
+        return link
+
+    def _settle_crossed(self, new: _Link) -> None:
+        """Bound the connections with one peer, and let both sides agree which of two that crossed is kept."""
+        peer = new.peer.id
+        if peer is None or new.peer.local:
+            return
+        links = self._links_of(peer)
+        for old in links:
+            if old.direction is not new.direction and new.began - old.began < CROSSED_SECONDS:
+                ours_kept = self.id < peer  # the connection dialled by the smaller id stays
+                extra = new if (new.direction is Direction.OUTGOING) is not ours_kept else old
+                self._close_soon(extra, "crossed another connection with the same peer")
+                return
+        for old in links[: max(0, len(links) + 1 - self._limits.connections_per_key)]:
+            self._close_soon(old, "replaced by a newer connection of the same peer")
+
+    async def _attend(self, link: _Link) -> None:
+        """Run one connection to its end; nothing gets out of here but cancellation."""
+        link.task = link.task or asyncio.current_task()
+        peer = link.peer
+        if not _is_program(link):
+            logger.info("connected to %s (%s, %s)", peer.id, link.direction, link.address)
+            self._tell("connected", self._info(link))
+        error: str | None = None
+        try:
+            await self._run(link)
+        except* RemoteError as group:
+            error = str(group.exceptions[0])
+        except* Exception:
+            logger.exception("the connection with %s failed", peer.id or "a local program")
+            error = "internal error"
+        finally:
+            self._links.discard(link)
+            peer.connection.abort()
+            self._ended(link, error or (str(peer.connection.error) if peer.connection.error else None))
+
+    async def _run(self, link: _Link) -> None:
+        connection = link.peer.connection
+        async with asyncio.TaskGroup() as group:
+            beside: list[asyncio.Task[None]] = []
+            if link.peer.id is not None and not link.peer.local:
+                beside = [
+                    group.create_task(
+                        self._replicator.exchange(
+                            connection, link.peer.id, lambda reason: self._close_soon(link, reason)
+                        )
+                    ),
+                    group.create_task(keep_pinging(connection, self._clocks.wall)),
+                ]
+            try:
+                await link.peer.run()
+            finally:
+                for task in beside:
+                    task.cancel()
+
+    def _ended(self, link: _Link, error: str | None) -> None:
+        if _is_program(link):
+            return
+        peer = link.peer.id
+        logger.info("disconnected from %s%s", peer, f": {error}" if error else "")
+        self._tell("disconnected", self._info(link, PeerState.DISCONNECTED, error))
+        if peer is not None and link.direction is Direction.OUTGOING:
+            redial = self._redials.setdefault(peer, _Redial())
+            redial.failures = self._backoff.ended(redial.failures, self._clocks.now() - link.began)
+            self._postpone(redial)
+
+    def _hang_up_on(self, peers: Collection[str]) -> None:
+        for peer in peers:
+            for link in self._links_of(peer):
+                self._close_soon(link, "we block this peer now")
+
+    def _close_soon(self, link: _Link, reason: str) -> None:
+        if link.closing:
+            return
+        link.closing = True
+        logger.info("hanging up on %s: %s", link.peer.id, reason)
+        self._spawn(self._close(link), f"close {link.peer.id}")
+
+    async def _close(self, link: _Link) -> None:
+        with suppress(ConnectionClosed):
+            await link.peer.close()
+
+    def _links_of(self, peer: str) -> list[_Link]:
+        """Live connections with a peer that are not being closed, oldest first."""
+        found = [link for link in self._links if link.peer.id == peer and not link.closing and not link.peer.local]
+        return sorted(found, key=lambda link: link.began)
+
+    # ---- for people
+
+    def _tell(self, kind: str, info: PeerInfo) -> None:
+        event = PeerEvent(kind, info)
+        for callback in tuple(self._subscribers):
+            try:
+                callback(event)
+            except Exception:
+                logger.exception("a follower of peer events failed")
+
+    def _info(self, link: _Link, state: PeerState | None = None, error: str | None = None) -> PeerInfo:
+        connection = link.peer.connection
+        exchange = self._replicator.exchange_of(connection)
+        return PeerInfo(
+            id=link.peer.id or "",
+            address=link.address,
+            direction=link.direction,
+            state=state or (PeerState.CLOSING if link.closing else PeerState.CONNECTED),
+            since=link.since,
+            local=link.peer.local,
+            source=link.source,
+            replication=None if exchange is None else exchange.protocol,
+            bytes_in=connection.bytes_in,
+            bytes_out=connection.bytes_out,
+            error=error,
+        )
+
+    def _idle_info(self, known: Remembered) -> PeerInfo:
+        redial = self._redials.get(known.peer)
+        dialling = known.peer in self._dials
+        return PeerInfo(
+            id=known.peer,
+            address=known.address,
+            direction=Direction.OUTGOING,
+            state=PeerState.DIALLING if dialling else PeerState.DISCONNECTED,
+            since=max(known.added, known.last_success or 0, known.last_failure or 0),
+            source=known.source,
+            failures=known.failures,
+            redial_in=max(0.0, redial.due - self._clocks.now()) if redial is not None and known.auto else None,
+            error=known.error,
+        )
+
+    def _dial_info(self, target: Address, source: str, error: str) -> PeerInfo:
+        return PeerInfo(
+            id=target.key or "",
+            address=_plain(target),
+            direction=Direction.OUTGOING,
+            state=PeerState.DISCONNECTED,
+            since=int(self._clocks.wall() * 1000),
+            source=source,
+            error=error,
+        )
+
+
+def _is_program(link: _Link) -> bool:
+    """A program of the node's own user, which is no peer."""
+    return link.peer.local
+
+
+def _dialable(address: str) -> Address:
+    """The first alternative of an address text that can be dialled. Raises InvalidAddress."""
+    for target in parse_addresses(address):
+        if target.transport == "net" and target.key is not None:
+            return target
+    raise InvalidAddress(f"{address}: only net:HOST:PORT~shs:KEY addresses can be dialled")
+
+
+def _plain(target: Address) -> str:
+    """The address without an invite's seed, as it is remembered and shown."""
+    return str(Address(target.transport, target.data, target.public))

@@ -1,0 +1,189 @@
+"""Runs the EBT machine for all peers of the node (protocol.md section 9).
+
+One machine knows all feeds and peers; this file gives it the commit notices, the clock and the sessions, and hands its
+effects to the sessions they are for. What peers said they have is saved on disconnect, every few seconds while it
+changes, and at the end.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Final
+
+from feeds.errors import FeedsError
+from feeds.formats.base import FeedFormat
+from feeds.log import Log
+from replication.ebt.remembered import RememberedClocks
+from replication.ebt.session import Breached, Replaced, Session
+from replication.ebt.state import Breach, EbtState, Ready
+from replication.errors import RemoteCallError
+from replication.growth import Growth
+from replication.intake import Intake
+from replication.rpc.streams import Duplex
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 0.5
+SAVE_SECONDS: Final = 10.0
+RECONNECTED: Final = "reconnected to peer"
+
+
+class Ending(Enum):
+    """How a session ended, for the replicator to decide what comes next."""
+
+    UNSUPPORTED = "the peer has no EBT"
+    ENDED = "the peer ended the stream"
+    REPLACED = "the peer has a newer session"
+
+
+class EbtDriver:
+    """EBT for the classic feeds of one node. `run` must be running while sessions are."""
+
+    def __init__(
+        self,
+        state: EbtState,
+        *,
+        log: Log,
+        growth: Growth,
+        remembered: RememberedClocks,
+        feed_format: FeedFormat,
+        now: Callable[[], float],
+    ) -> None:
+        self.state = state
+        self._log = log
+        self._growth = growth
+        self._remembered = remembered
+        self._format = feed_format
+        self._now = now
+        self._sessions: dict[str, Session] = {}
+        self._unsaved: dict[str, dict[str, int]] = {}
+
+    # ---- sessions
+
+    async def serve(self, peer: str, duplex: Duplex, intake: Intake, *, client: bool) -> Ending:
+        """Run one session to its end. `client`: we opened the stream, so the peer speaks first.
+
+        Raises Breached when the peer broke the rules, RemoteCallError when it ended a working session with an error,
+        and the errors of the connection.
+        """
+        remembered = self._unsaved.get(peer)
+        if remembered is None:
+            remembered = await self._remembered.load(peer)
+        session = Session(
+            peer,
+            duplex,
+            state=self.state,
+            log=self._log,
+            intake=intake,
+            feed_format=self._format,
+            pump=self.pump,
+            now=self._now,
+        )
+        older = self._sessions.get(peer)
+        if older is not None:
+            older.stop(Replaced())
+        number = self.state.connect(peer, remembered, client=client, now=self._now())
+        self._sessions[peer] = session
+        self.pump()
+        try:
+            await session.run()
+        except Replaced:
+            await duplex.end(RECONNECTED)
+            return Ending.REPLACED
+        except RemoteCallError as error:
+            if not session.heard:
+                logger.debug("%s has no EBT: %s", peer, error)
+                return Ending.UNSUPPORTED
+            if error.message == RECONNECTED:
+                return Ending.REPLACED
+            raise
+        finally:
+            self._ended(session, number)
+        await duplex.end()
+        return Ending.ENDED if session.heard else Ending.UNSUPPORTED
+
+    def _ended(self, session: Session, number: int) -> None:
+        clock = self.state.disconnect(session.peer, self._now(), number)
+        if self._sessions.get(session.peer) is session:
+            del self._sessions[session.peer]
+            self._unsaved[session.peer] = clock
+        session.over.set()
+        self.pump()
+
+    def has_session(self, peer: str) -> bool:
+        """Whether an EBT stream with the peer is open."""
+        return peer in self._sessions
+
+    async def without_session(self, peer: str) -> None:
+        """Wait until no EBT stream with the peer is open."""
+        while (session := self._sessions.get(peer)) is not None:
+            await session.over.wait()
+
+    # ---- events for the machine
+
+    def want(self, feed: str, wanted: bool) -> None:
+        """Start or stop replicating a feed; effective in running sessions at once (after `pump`)."""
+        self.state.want(feed, wanted, self._now())
+
+    def block(self, feed: str, peer: str, blocked: bool) -> None:
+        """Keep a feed from a peer, or no longer."""
+        self.state.block(feed, peer, blocked, self._now())
+
+    def rejected(self, peer: str, feed: str, verdict: str) -> None:
+        """The door refused messages of a feed that came from the peer."""
+        match verdict:
+            case "invalid" | "fork" | "gap" | "failed":
+                self.state.rejected(peer, feed, verdict, self._now())
+            case _:
+                raise ValueError(verdict)
+
+    def grown(self, feeds: Mapping[str, int]) -> None:
+        """The log grew."""
+        now = self._now()
+        for feed, sequence in feeds.items():
+            self.state.appended(feed, sequence, now)
+        self.pump()
+
+    def pump(self) -> None:
+        """Hand the machine's effects to the sessions."""
+        for effect in self.state.effects():
+            session = self._sessions.get(effect.peer)
+            if session is None:
+                continue
+            match effect:
+                case Ready():
+                    session.wake()
+                case Breach(_, reason):
+                    session.stop(Breached(reason))
+
+    # ---- time
+
+    async def run(self) -> None:
+        """Tick and save until cancelled."""
+        unsubscribe = self._growth.subscribe(self.grown)
+        save_at = self._now() + SAVE_SECONDS
+        try:
+            while True:
+                await asyncio.sleep(TICK_SECONDS)
+                now = self._now()
+                if self.state.busy:
+                    self.state.tick(now)
+                    self.pump()
+                if now >= save_at:
+                    save_at = now + SAVE_SECONDS
+                    await self.save()
+        finally:
+            unsubscribe()
+
+    async def save(self) -> None:
+        """Write the clocks that changed since the last time. A failing disk is logged: only traffic depends on it."""
+        clocks, self._unsaved = self._unsaved, {}
+        for peer, session in self._sessions.items():
+            if session.active:
+                session.active = False
+                clocks[peer] = self.state.clock_of(peer)
+        try:
+            await self._remembered.save(clocks)
+        except FeedsError as error:
+            logger.warning("what peers have could not be saved: %s", error)

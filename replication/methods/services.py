@@ -1,0 +1,50 @@
+"""What the RPC methods may use: one frozen record, filled by the composition root and faked in tests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from feeds.database import Database
+from feeds.ingest import Ingest
+from feeds.live import Live
+from feeds.log import Log
+from feeds.views.social_graph import SocialGraph
+from replication.address_book import Remembered
+from replication.peer_info import PeerEvent, PeerInfo
+from replication.replicator import Replicator
+
+
+class Hub(Protocol):
+    """The part of `replication.connections.Connections` that methods need; it sits a floor above them."""
+
+    def peers(self) -> list[PeerInfo]: ...
+
+    def remembered(self) -> list[Remembered]: ...
+
+    def addresses(self) -> list[str]: ...
+
+    async def dial(self, address: str) -> PeerInfo: ...
+
+    async def disconnect(self, peer: str) -> bool: ...
+
+    async def remember(self, address: str, source: str = "manual") -> Remembered: ...
+
+    async def forget(self, address: str) -> bool: ...
+
+    def subscribe(self, callback: Callable[[PeerEvent], None]) -> Callable[[], None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MethodServices:
+    """Everything the methods act on. `hub` is a function because the hub is built after the methods."""
+
+    me: str
+    version: str
+    database: Database
+    log: Log
+    ingest: Ingest
+    live: Live
+    graph: SocialGraph
+    replicator: Replicator
+    hub: Callable[[], Hub]
+    wall_clock: Callable[[], float]

@@ -1,0 +1,28 @@
+"""The tables of replication: known peers, what they said they have, and which feeds were asked for by hand."""
+
+from typing import Final
+
+from feeds.database import Component, Migration
+
+REPLICATION: Final = Component(
+    "replication",
+    (
+        Migration(
+            1,
+            (
+                # times in ms since 1970; failures counts the dials that failed in a row; auto: redial unasked
+                "CREATE TABLE peer_address(address TEXT PRIMARY KEY, peer TEXT NOT NULL, source TEXT NOT NULL, "
+                "auto INTEGER NOT NULL, added INTEGER NOT NULL, failures INTEGER NOT NULL DEFAULT 0, "
+                "last_success INTEGER, last_failure INTEGER, error TEXT) WITHOUT ROWID",
+                # a number for each feed that appears in a remembered clock
+                "CREATE TABLE clock_feed(id INTEGER PRIMARY KEY, ref TEXT NOT NULL UNIQUE)",
+                # what a peer said it has: pairs of feed number (u32) and sequence (i32), little-endian
+                "CREATE TABLE peer_clock(peer TEXT PRIMARY KEY, saved INTEGER NOT NULL, clock BLOB NOT NULL) "
+                "WITHOUT ROWID",
+                # feeds which the user asked for (1) or wants no more of (0), whatever the social graph says
+                "CREATE TABLE feed_request(feed TEXT PRIMARY KEY, replicate INTEGER NOT NULL, "
+                "requested INTEGER NOT NULL) WITHOUT ROWID",
+            ),
+        ),
+    ),
+)

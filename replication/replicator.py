@@ -1,0 +1,390 @@
+"""What this node replicates, and with whom: the policy kept up to date, one exchange a connection, one EBT machine.
+
+The social graph, the blocks and the requests made by hand decide (`replication.policy`); the machine and the history
+streams carry it out. A block takes effect at once; everything else a moment later, so that a thousand contact messages
+are one change.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from feeds.database import Database
+from feeds.formats.base import FeedFormat
+from feeds.ingest import Ingest
+from feeds.live import Live
+from feeds.log import Log
+from feeds.views.social_graph import SocialGraph
+from replication import policy as policies
+from replication.ebt.driver import EbtDriver
+from replication.ebt.remembered import RememberedClocks
+from replication.ebt.state import EbtState, PairStatus
+from replication.exchange import Exchange
+from replication.growth import Growth
+from replication.limits import DEFAULT_LIMITS, Limits
+from replication.policy import Policy
+from replication.rpc.connection import RpcConnection
+
+logger = logging.getLogger(__name__)
+
+SETTLE_SECONDS: Final = 0.05
+SETTLE_SHARE: Final = 10
+"""After working out the policy, wait this many times as long as it took before doing it again."""
+RATE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Where time comes from: seconds of a monotonic clock, seconds since the epoch, and a number in [0, 1)."""
+
+    now: Callable[[], float]
+    wall: Callable[[], float]
+    random: Callable[[], float]
+
+
+class Replicator:
+    """Made by `open`; `run` must be running while connections are."""
+
+    def __init__(
+        self,
+        me: str,
+        *,
+        database: Database,
+        log: Log,
+        ingest: Ingest,
+        live: Live,
+        graph: SocialGraph,
+        feed_format: FeedFormat,
+        clocks: Clocks,
+        max_hops: int,
+        requests: Mapping[str, bool],
+        limits: Limits,
+    ) -> None:
+        self.me = me
+        self.growth = Growth(log, live)
+        self._database = database
+        self._log = log
+        self._ingest = ingest
+        self._graph = graph
+        self._format = feed_format
+        self._clocks = clocks
+        self._max_hops = max_hops
+        self._requests = dict(requests)
+        self._limits = limits
+        self._policy = policies.nothing(me)
+        self._wanted: list[str] = []
+        self._exchanges: dict[RpcConnection, Exchange] = {}
+        self._refused: list[Callable[[Collection[str]], None]] = []
+        self._graph_changed = asyncio.Event()
+        self._rate: deque[tuple[float, int]] = deque()
+        self.ebt = EbtDriver(
+            EbtState(
+                notes_per_frame=limits.ebt_feeds_per_note,
+                refusals=limits.ebt_feeds_remembered,
+                bad_entries=limits.ebt_bad_entries,
+            ),
+            log=log,
+            growth=self.growth,
+            remembered=RememberedClocks(database, clocks.wall),
+            feed_format=feed_format,
+            now=clocks.now,
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        me: str,
+        *,
+        database: Database,
+        log: Log,
+        ingest: Ingest,
+        live: Live,
+        graph: SocialGraph,
+        feed_format: FeedFormat,
+        clocks: Clocks,
+        max_hops: int = policies.DEFAULT_HOPS,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> "Replicator":
+        """Load the requests made by hand and work out the first policy."""
+        requests = await database.read(
+            lambda connection: dict(connection.execute("SELECT feed, replicate FROM feed_request"))
+        )
+        replicator = cls(
+            me,
+            database=database,
+            log=log,
+            ingest=ingest,
+            live=live,
+            graph=graph,
+            feed_format=feed_format,
+            clocks=clocks,
+            max_hops=max_hops,
+            requests={feed: bool(replicate) for feed, replicate in requests.items()},
+            limits=limits,
+        )
+        replicator._begin()
+        return replicator
+
+    def _begin(self) -> None:
+        self._apply()
+        state, now = self.ebt.state, self._clocks.now()
+        for info in self._log.feeds():
+            state.set_clock(info.id, info.sequence)
+            if info.state == "forked":
+                state.fork(info.id, now)
+        self._rate.append((now, self._log.position))
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Follow the log and the social graph until cancelled."""
+        unsubscribe = self._graph.subscribe(self._graph_moved)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.growth.run(), name="log growth")
+                group.create_task(self.ebt.run(), name="EBT")
+                group.create_task(self._follow_graph(), name="policy")
+                group.create_task(self._measure(), name="rate")
+        finally:
+            unsubscribe()
+
+    async def close(self) -> None:
+        """Save what peers have; to be called when no connection is left."""
+        await self.ebt.save()
+
+    async def exchange(self, connection: RpcConnection, peer: str, close: Callable[[str], None]) -> None:
+        """Replicate with one peer over one connection, until cancelled. `close(reason)` ends the connection."""
+        exchange = Exchange(
+            connection,
+            peer,
+            ebt=self.ebt,
+            log=self._log,
+            ingest=self._ingest,
+            feed_format=self._format,
+            wanted=lambda: self._wanted_from(peer),
+            close=close,
+            now=self._clocks.now,
+            random=self._clocks.random,
+        )
+        self._exchanges[connection] = exchange
+        try:
+            await exchange.run()
+        finally:
+            del self._exchanges[connection]
+
+    def exchange_of(self, connection: RpcConnection) -> Exchange | None:
+        """The exchange over a connection; None for a local caller."""
+        return self._exchanges.get(connection)
+
+    # ---- policy
+
+    @property
+    def policy(self) -> Policy:
+        """What is decided at present."""
+        return self._policy
+
+    @property
+    def requests(self) -> Mapping[str, bool]:
+        """Feeds asked for (or refused) by hand."""
+        return self._requests
+
+    def allows_peer(self, peer: str) -> bool:
+        """Whether a connection with the peer is wanted: false for those we block."""
+        return not self._graph.is_blocking(self.me, peer)
+
+    def may_serve(self, feed: str, peer: str) -> bool:
+        """Whether messages of the feed may be sent to the peer: neither the owner nor we block it."""
+        graph = self._graph
+        return not (
+            graph.is_blocking(self.me, peer) or graph.is_blocking(self.me, feed) or graph.is_blocking(feed, peer)
+        )
+
+    def on_refused(self, callback: Callable[[Collection[str]], None]) -> None:
+        """Call back with peers that we block from now on, so that their connections are ended."""
+        self._refused.append(callback)
+
+    async def request(self, feed: str, wanted: bool) -> None:
+        """Ask for a feed by hand, or refuse it, whatever the social graph says; kept over a restart."""
+        now = int(self._clocks.wall() * 1000)
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO feed_request VALUES (?,?,?)", (feed, int(wanted), now))
+
+        await self._database.write(write)
+        self._requests[feed] = wanted
+        self._apply()
+
+    async def unrequest(self, feed: str) -> None:
+        """Take a request back: the social graph decides again."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM feed_request WHERE feed=?", (feed,))
+
+        await self._database.write(write)
+        self._requests.pop(feed, None)
+        self._apply()
+
+    def _graph_moved(self) -> None:
+        known = self._policy.blocks.get(self.me, frozenset())
+        if known.symmetric_difference(self._graph.blocks(self.me)) - {self.me}:
+            self._apply()
+        else:
+            self._graph_changed.set()
+
+    async def _follow_graph(self) -> None:
+        pause = SETTLE_SECONDS
+        while True:
+            await self._graph_changed.wait()
+            await asyncio.sleep(pause)
+            self._graph_changed.clear()
+            began = self._clocks.now()
+            self._apply()
+            pause = max(SETTLE_SECONDS, SETTLE_SHARE * (self._clocks.now() - began))
+
+    def _apply(self) -> None:
+        """Work out the policy anew and carry out what changed."""
+        old = self._policy
+        hops = self._graph.hops(self.me, self._max_hops)
+        asked = set(hops) | {feed for feed, wanted in self._requests.items() if wanted} | {self.me}
+        new = self._policy = policies.evaluate(
+            self.me,
+            hops=hops,
+            blocks={feed: blocks for feed in asked if (blocks := self._graph.blocks(feed))},
+            requests=self._requests,
+            max_hops=self._max_hops,
+        )
+        change = policies.compare(old, new)
+        if not change:
+            return
+        for feed in change.wanted:
+            self.ebt.want(feed, True)
+        for feed in change.unwanted:
+            self.ebt.want(feed, False)
+        for feed, peer in change.blocked:
+            self.ebt.block(feed, peer, True)
+        for feed, peer in change.unblocked:
+            self.ebt.block(feed, peer, False)
+        self.ebt.pump()
+        if change.wanted or change.unwanted:
+            self._wanted = policies.compare(policies.nothing(self.me), new).wanted
+        for exchange in self._exchanges.values():
+            exchange.wanted_changed()
+        if change.refused_peers:
+            for callback in self._refused:
+                callback(change.refused_peers)
+
+    def _wanted_from(self, peer: str) -> list[str]:
+        return [feed for feed in self._wanted if self.may_serve(feed, peer)]
+
+    # ---- for people
+
+    async def _measure(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            now = self._clocks.now()
+            self._rate.append((now, self._log.position))
+            while len(self._rate) > 2 and self._rate[1][0] < now - RATE_SECONDS:
+                self._rate.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Messages stored a second, over the last few seconds."""
+        (began, before), (ended, after) = self._rate[0], self._rate[-1]
+        return (after - before) / (ended - began) if ended > began else 0.0
+
+    def status(self) -> dict[str, Any]:
+        """Totals wanted, held and missing, and a line for each peer; plain JSON values."""
+        return self.summary() | {"peers": [self._peer_status(exchange) for exchange in self._exchanges.values()]}
+
+    def summary(self) -> dict[str, Any]:
+        """The totals alone."""
+        best = self._best_claims()
+        missing = {feed: claim - held for feed, claim in best.items() if claim > (held := self._log.sequence(feed))}
+        return {
+            "feeds": {
+                "wanted": len(self._wanted),
+                "held": sum(1 for feed in self._wanted if self._log.sequence(feed)),
+                "behind": len(missing),
+                "forked": sum(1 for feed in self._wanted if self._log.feed_state(feed) == "forked"),
+                "requested": sum(1 for wanted in self._requests.values() if wanted),
+            },
+            "messages": {
+                "held": sum(self._log.sequence(feed) for feed in self._wanted),
+                "missing": sum(missing.values()),
+                "per_second": round(self.rate, 1),
+            },
+            "state": "offline" if not self._exchanges else "syncing" if missing else "up to date",
+            "hops": self._max_hops,
+        }
+
+    def _best_claims(self) -> dict[str, int]:
+        """The most that any connected peer says it has of each wanted feed."""
+        best: dict[str, int] = {}
+        for peer in self.ebt.state.peers():
+            for feed, claim in self.ebt.state.clock_of(peer).items():
+                if claim > best.get(feed, 0):
+                    best[feed] = claim
+        return best
+
+    def _peer_status(self, exchange: Exchange) -> dict[str, Any]:
+        status = self.ebt.state.peer_status(exchange.peer)
+        found: dict[str, Any] = {"id": exchange.peer, "protocol": exchange.protocol}
+        if status is not None:
+            found |= {
+                "missing": status.missing,
+                "owed": status.owed,
+                "received": status.received,
+                "sent": status.sent,
+                "duplicates": status.duplicates,
+                "invalid": status.invalid,
+            }
+        return found
+
+    def feed_status(self, feed: str) -> dict[str, Any]:
+        """What we have of one feed, what each peer says it has, and what is being waited for; plain JSON values."""
+        status = self.ebt.state.feed_status(feed)
+        policy = self._policy
+        held = self._log.sequence(feed)
+        claims = {peer: pair.claim for peer, pair in status.peers.items() if pair.claim is not None}
+        lag = max([0, *(claim - held for claim in claims.values())])
+        state, waits_for = self._feed_state(feed, lag, status.source)
+        return {
+            "feed": feed,
+            "sequence": held,
+            "wanted": feed in policy.wanted,
+            "reason": policy.reason(feed).value,
+            "requested": self._requests.get(feed),
+            "hops": policy.hops.get(feed),
+            "state": state,
+            "waits_for": waits_for,
+            "lag": lag,
+            "source": status.source,
+            "peers": [_pair(peer, pair, held) for peer, pair in status.peers.items()],
+        }
+
+    def _feed_state(self, feed: str, lag: int, source: str | None) -> tuple[str, str | None]:
+        """(state, what it waits for) of a feed."""
+        if self._log.feed_state(feed) == "forked":
+            return "forked", None
+        if feed not in self._policy.wanted:
+            return "not wanted", None
+        if lag:
+            return "behind", f"{lag} messages from {source}" if source else "a peer to send them"
+        if not self._exchanges:
+            return "offline", "a connection to a peer"
+        return ("up to date", None) if self._log.sequence(feed) else ("unknown", "a peer that has it")
+
+
+def _pair(peer: str, pair: PairStatus, held: int) -> dict[str, Any]:
+    return {
+        "id": peer,
+        "claim": pair.claim,
+        "told": pair.told,
+        "lag": None if pair.claim is None else max(0, pair.claim - held),
+        "sending": pair.sending,
+        "receiving": pair.receiving,
+    }
