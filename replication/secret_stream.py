@@ -125,12 +125,14 @@ class SecretStream:
         self.write(data)
         await self._stream.drain()
 
+    async def end(self) -> None:
+        """Say goodbye, so that the peer knows that all was sent; reading goes on until the peer says it too."""
+        self._say_goodbye()
+        await self._stream.drain()
+
     async def close(self) -> None:
         """Say goodbye, send what is queued (for a short time at most) and close."""
-        if not self._closing:
-            self._flush()
-            self._closing = True
-            self._stream.write(self._sealer.goodbye())
+        self._say_goodbye()
         await self._stream.close()
 
     def abort(self, reason: str = "closed by us") -> None:
@@ -150,6 +152,12 @@ class SecretStream:
             await self.close()
         else:
             self.abort()
+
+    def _say_goodbye(self) -> None:
+        if not self._closing:
+            self._flush()
+            self._closing = True
+            self._stream.write(self._sealer.goodbye())
 
     def _flush(self) -> None:
         if not self._unsealed:

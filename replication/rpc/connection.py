@@ -67,9 +67,11 @@ class RpcConnection:
         self._room = asyncio.Event()
         self._room.set()
         self._heard = self._loop.time()
-        self._half_since: tuple[float, int] | None = None
+        self._half_seen: float | None = None
+        self._last_whole = (self._loop.time(), 0)
         self._watch: asyncio.TimerHandle | None = None
         self._closing = False
+        self._said_goodbye = False
 
     @property
     def peername(self) -> str:
@@ -90,23 +92,26 @@ class RpcConnection:
         self._watch_patience()
         try:
             await self._receive()
-        except RemoteError as error:
+        except RpcProtocolError as error:
             self.error = error
-            if isinstance(error, RpcProtocolError):
-                self._stream.abort(str(error))
+            self.abort(str(error))
+        except RemoteError as error:
+            self.error = error if self._said_goodbye is False else None
         finally:
             await self._shut()
 
     async def close(self) -> None:
         """Say goodbye, send what is queued (for a short time at most) and close."""
         if not self._closing:
-            self._closing = True
+            self._closing = self._said_goodbye = True
             self._stream.write(self._protocol.goodbye())
+            self._check_room()
         await self._stream.close()
 
     def abort(self, reason: str = "closed by us") -> None:
         """Cut the connection at once."""
         self._closing = True
+        self._check_room()
         self._stream.abort(reason)
 
     async def _receive(self) -> None:
@@ -114,8 +119,11 @@ class RpcConnection:
             data = await self._stream.read()
             if not data:
                 return
+            events = self._protocol.receive(data)
             self._heard = self._loop.time()
-            for event in self._protocol.receive(data):
+            if events or self.bytes_in - self._last_whole[1] >= _HALF_FRAME_STEP:
+                self._last_whole = self._heard, self.bytes_in
+            for event in events:
                 if isinstance(event, Goodbye):
                     return
                 if isinstance(event, Request):
@@ -220,9 +228,7 @@ class RpcConnection:
             case Items(call, kind, bodies):
                 stream = self._streams.get(call)
                 if stream is not None:
-                    size = sum(map(len, bodies))
-                    stream.deliver(kind, bodies, size)
-                    self._queued += size
+                    self._queued += stream.deliver(kind, bodies)
                     if stream.waiting > self._limits.stream_queue:
                         self._full.add(call)
                     self._check_room()
@@ -259,7 +265,8 @@ class RpcConnection:
             self._streams.pop(call, None)
 
     def _check_room(self) -> None:
-        if self._full or self._queued > self._limits.peer_buffers:
+        full = self._full or self._queued > self._limits.peer_buffers
+        if full and not self._closing:
             self._room.clear()
         else:
             self._room.set()
@@ -290,7 +297,7 @@ class RpcConnection:
             job = self._serve_async(request, method)
         task = self._loop.create_task(job)
         self._handlers[request.call] = task
-        self._open[method.pool] += 1
+        self._open[method.pool] += method.kind.is_stream
         task.add_done_callback(lambda _task: self._served(request.call, method))
 
     def _check_kind(self, request: Request, method: Method) -> None:
@@ -344,26 +351,25 @@ class RpcConnection:
 
     def _served(self, call: int, method: Method) -> None:
         self._handlers.pop(call, None)
-        self._open[method.pool] -= 1
+        self._open[method.pool] -= method.kind.is_stream
         stream = self._streams.pop(call, None)
         if stream is not None:
-            self.stream_took(stream, stream.drop())
+            self.stream_took(stream, stream.discard())
 
     # patience
 
     def _watch_patience(self) -> None:
         """Cut a link that is silent, or in the middle of one frame, for too long."""
         now, limits = self._loop.time(), self._limits
-        half = self._protocol.partial or getattr(self._stream, "partial", False)
         if not self._room.is_set():
-            self._heard, self._half_since = now, None  # it is we who do not read
-        elif not half:
-            self._half_since = None
-        elif self._half_since is None or self.bytes_in - self._half_since[1] >= _HALF_FRAME_STEP:
-            self._half_since = now, self.bytes_in
+            self._heard, self._half_seen = now, None  # it is we who do not read
+        elif not (self._protocol.partial or getattr(self._stream, "partial", False)):
+            self._half_seen = None
+        elif self._half_seen is None:
+            self._half_seen = now
         if now - self._heard > limits.silence_timeout:
             self.abort(f"nothing was heard for {limits.silence_timeout:g} s")
-        elif self._half_since is not None and now - self._half_since[0] > limits.half_frame_timeout:
+        elif self._half_seen and now - max(self._half_seen, self._last_whole[0]) > limits.half_frame_timeout:
             self.abort(f"a frame was not completed in {limits.half_frame_timeout:g} s")
         else:
             pause = min(limits.silence_timeout, limits.half_frame_timeout) / 4

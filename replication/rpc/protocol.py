@@ -99,11 +99,6 @@ class RpcProtocol:
         """Bytes held of an incomplete frame."""
         return self._decoder.buffered
 
-    @property
-    def open_calls(self) -> int:
-        """Calls in either direction that are not over."""
-        return len(self._calls) - len(self._ending)
-
     def is_open(self, call: int) -> bool:
         """Whether either side may still send something under this number."""
         return call in self._calls

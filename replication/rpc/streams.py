@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from replication.errors import ConnectionClosed, RemoteCallError, RemoteError, StreamEnded
+from replication.errors import RemoteError, StreamEnded
 from replication.rpc.bodies import Body, BodyType, Payload, encode_body
 
 _SEND_AT_ONCE = 128 * 1024
@@ -32,9 +32,11 @@ class RpcStream:
         self._host = host
         self._inbox: list[Body] = []
         self._size = 0
-        self._over: RemoteError | None = None
+        self._read_error: RemoteError | None = None
+        self._send_error: RemoteError | None = None
         self._remote_ended = False
         self._we_ended = False
+        self._discards = not isinstance(self, Source)
         self._changed: asyncio.Future[None] | None = None
 
     @property
@@ -49,22 +51,27 @@ class RpcStream:
 
     # the connection's side
 
-    def deliver(self, kind: BodyType, bodies: list[bytes], size: int) -> None:
-        """Items have arrived."""
+    def deliver(self, kind: BodyType, bodies: list[bytes]) -> int:
+        """Items have arrived; returns how many bytes of them wait now."""
+        if self._discards:
+            return 0
         self._inbox += [Body(kind, body) for body in bodies]
+        size = sum(map(len, bodies))
         self._size += size
         self._wake()
+        return size
 
     def finish(self, error: RemoteError | None) -> None:
         """The peer has ended the stream, or the connection is gone (``ConnectionClosed``)."""
+        if not self._remote_ended:
+            self._read_error = error
         self._remote_ended = True
-        self._over = self._over or error
-        if isinstance(error, ConnectionClosed):
-            self._we_ended = True
+        self._send_error = self._send_error or error
         self._wake()
 
-    def drop(self) -> int:
-        """Nobody will read any more: forget what waits; returns its size."""
+    def discard(self) -> int:
+        """Nobody will read any more: forget what waits and what will come; returns the bytes forgotten."""
+        self._discards = True
         size, self._size = self._size, 0
         self._inbox.clear()
         return size
@@ -73,21 +80,24 @@ class RpcStream:
 
     async def _read_batch(self) -> list[Body]:
         while not self._inbox:
-            if self._over is not None:
-                raise self._over
-            if self._remote_ended:
+            if self._read_error is not None:
+                raise self._read_error
+            if self._remote_ended or (self._discards and self._we_ended):
                 return []
-            if self._changed is not None:
-                raise RuntimeError("only one task may read a stream")
-            self._changed = asyncio.get_running_loop().create_future()
-            try:
-                await self._changed
-            finally:
-                self._changed = None
+            await self._wait()
         batch, self._inbox = self._inbox, []
         size, self._size = self._size, 0
         self._host.stream_took(self, size)
         return batch
+
+    async def _wait(self) -> None:
+        if self._changed is not None:
+            raise RuntimeError("only one task may read a stream")
+        self._changed = asyncio.get_running_loop().create_future()
+        try:
+            await self._changed
+        finally:
+            self._changed = None
 
     async def _send(self, bodies: Sequence[bytes], kind: BodyType) -> None:
         at = 0
@@ -101,8 +111,8 @@ class RpcStream:
             at = upto
 
     def _check_sendable(self) -> None:
-        if self._over is not None:
-            raise self._over
+        if self._send_error is not None:
+            raise self._send_error
         if self._we_ended:
             raise StreamEnded("this stream was ended by us")
 
@@ -133,9 +143,10 @@ class Source(RpcStream):
                 yield body.value()
 
     async def cancel(self, error: str | None = None) -> None:
-        """Tell the peer to stop; what still arrives is dropped."""
-        self._host.stream_took(self, self.drop())
+        """Tell the peer to stop; what waits and what still arrives is dropped. Never raises."""
+        self._host.stream_took(self, self.discard())
         await self._end(error)
+        self._wake()
 
 
 class Sink(RpcStream):
@@ -159,14 +170,11 @@ class Sink(RpcStream):
 
     async def finished(self) -> None:
         """Wait until the peer has ended too; raises ``RemoteCallError`` if with an error."""
-        while await self._read_batch():
-            pass
+        while not self._remote_ended:
+            await self._wait()
+        if self._read_error is not None:
+            raise self._read_error
 
 
 class Duplex(Source, Sink):
     """Both: reading and sending end independently, except that an error ends everything."""
-
-
-def remote_text(error: RemoteError) -> str:
-    """The words for the other side when ``error`` ends a stream that we pass on."""
-    return error.message if isinstance(error, RemoteCallError) else "stream ended"
