@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from tests.interop.js_peer import Digests
+from tests.support.processes import clean_environ
 
 START_SECONDS = 30.0
 STOP_SECONDS = 8.0
@@ -40,8 +41,7 @@ class OurNode:
         self._options = ["--network-key", network_key, *options]
         self._process: asyncio.subprocess.Process | None = None
         self._http: httpx.AsyncClient | None = None
-        self.id = ""
-        self.address = ""
+        self.id = self.address = self.http_address = self.token = ""
 
     @property
     def port(self) -> int:
@@ -54,19 +54,28 @@ class OurNode:
 
     async def open(self) -> "OurNode":
         """Starts the process; returns when it has printed its ready line."""
-        flags = ["--path", str(self.path), "--port", "0", "--http-port", "0", *self._options]
+        flags = ["--path", str(self.path), "--host", "127.0.0.1", "--port", "0", "--http-port", "0", "--no-lan"]
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", LAUNCHER, "start", *flags, stdout=asyncio.subprocess.PIPE, stderr=log
+                sys.executable,
+                "-c",
+                LAUNCHER,
+                "start",
+                *flags,
+                *self._options,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=clean_environ(),
             )
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)
         assert line, f"our node ended while starting: {self.log_tail()}"
         ready = json.loads(line)
         self.id, self.address = ready["id"], ready["address"]
-        token = (self.path / "http-token").read_text().strip()
-        headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.AsyncClient(base_url=ready["http"], headers=headers, timeout=30, trust_env=False)
+        self.http_address = ready["http"]
+        self.token = (self.path / "http-token").read_text().strip()
+        headers = {"Authorization": f"Bearer {self.token}"}
+        self._http = httpx.AsyncClient(base_url=self.http_address, headers=headers, timeout=30, trust_env=False)
         return self
 
     def log_tail(self) -> str:

@@ -1,0 +1,84 @@
+"""Real nodes for benchmarks: data folders filled without the network, and processes as users run them."""
+
+import asyncio
+import base64
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from node import keyfile
+from node.directory import DataDirectory
+from node.store import open_store
+from tests.interop.our_node import OurNode
+from tests.support import builders
+
+NETWORK_KEY = base64.b64encode(b"pysbot benchmarks, loopback only").decode()
+BATCH = 5000
+
+
+def messages(count: int, feeds: int, seed: int = 1) -> list[bytes]:
+    return builders.generate(count, feeds, seed)
+
+
+def feed_ids(feeds: int, seed: int = 1) -> list[str]:
+    """The ids of the feeds that `messages` makes."""
+    return [builders.keypair(number, seed).id for number in range(feeds)]
+
+
+async def fill(folder: Path, texts: Sequence[bytes]) -> float:
+    """Puts messages into the data folder of a node that is not running; the seconds the ingest took."""
+    directory = DataDirectory(folder / "data")
+    directory.make()
+    keypair = keyfile.load_or_create(directory.secret)
+    async with open_store(directory.database, keypair, hmac_key=None, now=time.time) as store:
+        begun = time.perf_counter()
+        for batch in batches(texts, BATCH):
+            report = await store.ingest.add(batch, source="benchmark")
+            if report.added != len(batch):
+                raise SystemExit(f"only {report.added} of {len(batch)} messages were taken: {report.rejections[:1]}")
+        return time.perf_counter() - begun
+
+
+def batches(texts: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(texts), size):
+        yield texts[start : start + size]
+
+
+@asynccontextmanager
+async def running(folder: Path, *options: str) -> AsyncIterator[OurNode]:
+    node = OurNode(folder, NETWORK_KEY, *options)
+    try:
+        yield await node.open()
+    finally:
+        await node.stop()
+
+
+async def wait_for(node: OurNode, messages: int, timeout: float = 600.0) -> None:
+    """Returns when the node holds this many messages."""
+    async with asyncio.timeout(timeout):
+        while sum((await node.clock()).values()) < messages:  # noqa: ASYNC110 - another process: nothing to wait on
+            await asyncio.sleep(0.05)
+
+
+def memory(pid: int) -> dict[str, float]:
+    """Resident memory of a process in MB, now and at its highest (Linux)."""
+    fields: dict[str, float] = {}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in ("VmRSS", "VmHWM"):
+            fields["now_mb" if name == "VmRSS" else "highest_mb"] = round(int(rest.split()[0]) / 1024, 1)
+    return fields
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and its threads so far (Linux)."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+    return 0.0
+
+
+def disk_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

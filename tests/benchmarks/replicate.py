@@ -1,0 +1,116 @@
+"""Syncing from one node to another against validating the same messages alone.
+
+Two processes of our node on loopback: one holds the messages, the other asks for their feeds and dials. Wall time from
+the dial until the second one holds everything, as its HTTP API tells it, divided by the time that `feeds.validation`
+alone needs for the same messages with as many threads as ingest uses. Both are measured in turn; the medians count.
+
+    python -m tests.benchmarks.replicate [--messages 50000] [--feeds 100] [--repeat 3]
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from feeds.formats.registry import format_of_feed
+from feeds.message import EMPTY
+from feeds.validation import extend
+from tests.benchmarks import nodes
+
+REACH = 1.5
+CHUNK = 512
+
+
+def validate_all(texts: Sequence[bytes], threads: int) -> float:
+    """Seconds to validate everything: feeds dealt out to the threads, each feed in chunks, signatures in batches."""
+    feeds: dict[str, list[bytes]] = {}
+    for text in texts:
+        feeds.setdefault(json.loads(text)["author"], []).append(text)
+
+    def one_feed(author: str) -> int:
+        form, tip, accepted = format_of_feed(author), EMPTY, 0
+        for chunk in nodes.batches(feeds[author], CHUNK):
+            extension = extend(form, author, tip, chunk)
+            accepted += len(extension.accepted)
+            last = extension.accepted[-1]
+            tip = type(EMPTY)(last.sequence, last.id)
+        return accepted
+
+    with ThreadPoolExecutor(threads) as pool:
+        begun = time.perf_counter()
+        total = sum(pool.map(one_feed, feeds))
+        seconds = time.perf_counter() - begun
+    if total != len(texts):
+        raise SystemExit(f"only {total} of {len(texts)} messages are valid")
+    return seconds
+
+
+async def sync_once(source: Path, target: Path, messages: int, feeds: Sequence[str]) -> dict[str, float]:
+    async with nodes.running(source) as from_node, nodes.running(target) as to_node:
+        await asyncio.gather(from_node.want(feeds), to_node.want(feeds))
+        begun = time.perf_counter()
+        before = {node.pid: nodes.cpu_seconds(node.pid) for node in (from_node, to_node)}
+        await to_node.dial(from_node.address)
+        await nodes.wait_for(to_node, messages)
+        seconds = time.perf_counter() - begun
+        peer = (await to_node.peers())[0]
+        return {
+            "seconds": seconds,
+            "source_cpu": nodes.cpu_seconds(from_node.pid) - before[from_node.pid],
+            "target_cpu": nodes.cpu_seconds(to_node.pid) - before[to_node.pid],
+            "target_mb": nodes.memory(to_node.pid)["highest_mb"],
+            "bytes_in": peer["bytes_in"],
+            "bytes_out": peer["bytes_out"],
+        }
+
+
+async def run(messages: int, feed_count: int, repeat: int) -> dict[str, object]:
+    texts = nodes.messages(messages, feed_count)
+    feeds = nodes.feed_ids(feed_count)
+    threads = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory(prefix="pysbot-bench-") as root:
+        source = Path(root, "source")
+        ingest_seconds = await nodes.fill(source, texts)
+        validated, synced = [], []
+        for _ in range(repeat):
+            validated.append(validate_all(texts, threads))
+            target = Path(root, "target")
+            synced.append(await sync_once(source, target, messages, feeds))
+            shutil.rmtree(target)
+    alone = statistics.median(validated)
+    median = sorted(synced, key=lambda result: result["seconds"])[len(synced) // 2]
+    return {
+        "benchmark": "replicate",
+        "messages": messages,
+        "feeds": feed_count,
+        "threads": threads,
+        "validate_seconds": round(alone, 3),
+        "sync_seconds": round(median["seconds"], 3),
+        "ratio": round(median["seconds"] / alone, 3),
+        "reach": REACH,
+        "messages_per_second": round(messages / median["seconds"]),
+        "ingest_alone_seconds": round(ingest_seconds, 3),
+        "median_run": {name: round(value, 2) for name, value in median.items()},
+        "all_validate": [round(seconds, 3) for seconds in validated],
+        "all_sync": [round(result["seconds"], 3) for result in synced],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=50_000)
+    parser.add_argument("--feeds", type=int, default=100)
+    parser.add_argument("--repeat", type=int, default=3)
+    given = parser.parse_args()
+    print(json.dumps(asyncio.run(run(given.messages, given.feeds, given.repeat))))
+
+
+if __name__ == "__main__":
+    main()
