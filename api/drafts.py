@@ -22,7 +22,7 @@ def measure(services: Services, content: JsonObject | str) -> dict[str, object]:
     # The signature is ASCII, so what it adds in units it adds in bytes.
     signature = draft.size - utf16_units(draft.signed.decode())
     blobs = _once(blob for text in _texts(content) for blob in _find_blobs(text) if is_blob(blob))
-    mentioned = _once(link.target for link in links(content) if link.path.startswith("mentions."))
+    mentioned = _once(link.target for link in links(content) if link.path.partition(".")[0] == "mentions")
     return {
         "sequence": draft.sequence,
         "bytes": len(draft.signed) + signature,

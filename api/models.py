@@ -155,6 +155,7 @@ class PublishBody(Shape):
     content: dict[str, Any] | str = Field(
         description="An object with a `type` of 3 to 52 characters, or a message already encrypted (`….box`)"
     )
+    recps: list[str] | None = Field(default=None, description="Recipients; refused until messages can be encrypted")
 
 
 class DryRun(Shape):

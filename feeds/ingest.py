@@ -166,21 +166,30 @@ class Ingest:
         self._work.set()
         return await done
 
-    async def publish(self, content: JsonObject | str, *, if_sequence: int | None = None) -> Entry:
+    async def publish(
+        self,
+        content: JsonObject | str,
+        *,
+        if_sequence: int | None = None,
+        also: Callable[[sqlite3.Connection, Entry], None] | None = None,
+    ) -> Entry:
         """Append a message to our own feed; returns once it is on the disk for good.
 
-        if_sequence -- publish only if this is the sequence our feed stands at. Raises InvalidMessage (TooLarge with
-        size and limit), FeedLocked, ForkedFeed, SequenceMismatch, StoreError.
+        if_sequence -- publish only if this is the sequence our feed stands at. also -- writes more in the transaction
+        that holds the message; what it raises undoes the message and is raised here. Raises InvalidMessage (TooLarge
+        with size and limit), FeedLocked, ForkedFeed, SequenceMismatch, StoreError.
         """
         if self._closing:
             raise StoreError("the store is closing")
-        written = await self._database.write(
-            lambda connection: self._publish(connection, content, if_sequence),
-            durable=True,
-            after_commit=self._committed,
-        )
-        ((position, message),) = written.appended.rows
-        return Entry(position, message.id, message.author, message.sequence, written.appended.received, message.text)
+
+        def job(connection: sqlite3.Connection) -> _Written:
+            written = self._publish(connection, content, if_sequence)
+            if also is not None:
+                also(connection, _only_entry(written.appended))
+            return written
+
+        written = await self._database.write(job, durable=True, after_commit=self._committed)
+        return _only_entry(written.appended)
 
     def dry_run(self, content: JsonObject | str) -> Draft:
         """The message that `publish` would sign now, unsigned, with its size. Raises InvalidMessage, TooLarge."""
@@ -445,6 +454,12 @@ class Ingest:
         del self._deliveries[delivery.number]
         self._in_flight -= delivery.size
         self._room.set()
+
+
+def _only_entry(appended: Appended) -> Entry:
+    """What was appended, where that was one message."""
+    ((position, message),) = appended.rows
+    return Entry(position, message.id, message.author, message.sequence, appended.received, message.text)
 
 
 def _prepare_all(works: Sequence[FeedWork], hmac_key: bytes | None, and_verify: bool) -> None:

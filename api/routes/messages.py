@@ -38,7 +38,7 @@ SCAN_LIMIT: Final = 50_000
 """Messages looked at for one page when filtering by claimed time, for which there is no index."""
 IMMUTABLE: Final = "private, max-age=31536000, immutable"
 
-_is_sequence: Final = re.compile(r'"?([0-9]{1,16})"?').fullmatch
+_is_sequence: Final = re.compile(r'"([0-9]{1,16})"|([0-9]{1,16})').fullmatch
 
 ClaimedTime = Annotated[
     int | None, Query(ge=-(2**53), le=2**53, description="Claimed time in milliseconds since 1970, inclusive")
@@ -102,7 +102,10 @@ def _created(entry: Entry, *, replayed: bool = False) -> Response:
 
 def _content(order: Body) -> JsonObject | str:
     order.only("content", "recps")
-    if order.get("recps") is not None:
+    recipients = order.get("recps")
+    if not isinstance(recipients, list | None):
+        raise wrong("recps", "must be a list")
+    if recipients:
         raise Problem("private-not-available", "This node cannot encrypt messages for recps yet.")
     content = order.required("content")
     if not isinstance(content, dict | str):
@@ -118,7 +121,7 @@ def _expected_sequence(if_match: str | None) -> int | None:
     match = _is_sequence(if_match.strip())
     if match is None:
         raise Problem("invalid-header", 'If-Match must be the sequence of our feed\'s latest message: "17".')
-    return int(match[1])
+    return int(match[1] or match[2])
 
 
 # --- read -------------------------------------------------------------------------------------------------------------

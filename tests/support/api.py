@@ -1,0 +1,192 @@
+"""The HTTP application over a real store in a temporary folder, with peers and replication played by fakes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.idempotency import IDEMPOTENCY
+from api.server import HttpServer, bind
+from api.services import HttpSettings, Services
+from feeds.errors import FeedsError
+from replication.errors import InvalidAddress, ReplicationError
+from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState
+from tests.support.stores import Store, Ticking, open_store
+
+TOKEN = "a-token-that-is-only-for-tests"
+
+
+@dataclass
+class FakePeers:
+    """Connections that exist only on paper."""
+
+    known: list[PeerInfo] = field(default_factory=list)
+    dialled: list[str] = field(default_factory=list)
+    failure: FeedsError | ReplicationError | None = None
+    answer: PeerInfo | None = None
+    subscribers: list[Callable[[PeerEvent], None]] = field(default_factory=list)
+
+    def peers(self) -> list[PeerInfo]:
+        return list(self.known)
+
+    async def dial(self, address: str) -> PeerInfo:
+        self.dialled.append(address)
+        if self.failure is not None:
+            raise self.failure
+        if self.answer is None:
+            raise InvalidAddress(f"{address!r} is not a multiserver address")
+        self.known.append(self.answer)
+        return self.answer
+
+    async def disconnect(self, peer: str) -> bool:
+        before = len(self.known)
+        self.known = [info for info in self.known if info.id != peer]
+        return len(self.known) < before
+
+    def subscribe(self, callback: Callable[[PeerEvent], None]) -> Callable[[], None]:
+        self.subscribers.append(callback)
+        return lambda: self.subscribers.remove(callback)
+
+    def tell(self, kind: str, info: PeerInfo) -> None:
+        for callback in list(self.subscribers):
+            callback(PeerEvent(kind, info))
+
+
+@dataclass
+class FakeReplication:
+    """A replicator that wants what it is asked for and gets nothing."""
+
+    requests: dict[str, bool] = field(default_factory=dict)
+    missing: int = 0
+
+    def status(self) -> Mapping[str, Any]:
+        feeds = {"wanted": 1, "held": 0, "behind": 0, "forked": 0, "requested": sum(self.requests.values())}
+        messages = {"held": 0, "missing": self.missing, "per_second": 0.0}
+        return {"feeds": feeds, "messages": messages, "state": "offline", "hops": 3, "peers": []}
+
+    def feed_status(self, feed: str) -> Mapping[str, Any]:
+        return {
+            "feed": feed,
+            "sequence": 0,
+            "wanted": self.requests.get(feed, False),
+            "reason": "nobody within reach follows it",
+            "requested": self.requests.get(feed),
+            "hops": None,
+            "state": "not wanted",
+            "waits_for": None,
+            "lag": 0,
+            "source": None,
+            "peers": [],
+        }
+
+    async def request(self, feed: str, wanted: bool) -> None:
+        self.requests[feed] = wanted
+
+
+@dataclass
+class Api:
+    """One node's HTTP side; `client` sends the token."""
+
+    app: FastAPI
+    services: Services
+    store: Store
+    peers: FakePeers
+    replication: FakeReplication
+    clock: Ticking
+    client: httpx.AsyncClient
+
+    @property
+    def me(self) -> str:
+        return self.services.me
+
+    async def publish(self, *texts: str) -> list[str]:
+        """Publish posts; their ids."""
+        return [(await self.store.ingest.publish({"type": "post", "text": text})).id for text in texts]
+
+    async def receive(self, *texts: bytes) -> None:
+        """Take in messages of others."""
+        report = await self.store.ingest.add(texts, source="test")
+        assert not report.rejections, report.rejections
+
+    def stranger(self, **headers: str) -> httpx.AsyncClient:
+        """A client without the token."""
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1:8989", headers=headers
+        )
+
+
+@asynccontextmanager
+async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncIterator[Api]:
+    """A node's HTTP side over the store in a folder."""
+    clock = Ticking()
+    async with open_store(folder, components=[IDEMPOTENCY], now=clock) as store:
+        peers, replication = FakePeers(), FakeReplication()
+        services = Services(
+            me=store.own.id,
+            version="1.2.3",
+            token=TOKEN,
+            database=store.database,
+            log=store.log,
+            live=store.live,
+            ingest=store.ingest,
+            indexer=store.indexer,
+            graph=store.graph,
+            peers=peers,
+            replication=replication,
+            now=clock,
+            started=clock.at,
+            settings=settings or HttpSettings(),
+        )
+        app = create_app(services)
+        transport = httpx.ASGITransport(app)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8989", headers=headers) as client:
+            yield Api(app, services, store, peers, replication, clock, client)
+
+
+@asynccontextmanager
+async def serve(api: Api, *, head_timeout: float = 5.0, stall_timeout: float = 5.0) -> AsyncIterator[HttpServer]:
+    """The application on a real server on a free loopback port."""
+    server = HttpServer(
+        api.app,
+        bind("127.0.0.1", 0),
+        stopping=api.services.stopping,
+        head_timeout=head_timeout,
+        stall_timeout=stall_timeout,
+    )
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def connect(server: HttpServer) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A plain TCP connection to a server, for clients that misbehave."""
+    reader, writer = await asyncio.open_connection(*server.address)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+def peer_info(feed: str, **changes: Any) -> PeerInfo:
+    """A connected peer."""
+    info = PeerInfo(
+        id=feed,
+        address="net:192.168.1.7:8008~shs:" + feed[1:-8],
+        direction=Direction.OUTGOING,
+        state=PeerState.CONNECTED,
+        since=1_600_000_000_000,
+    )
+    return replace(info, **changes)
