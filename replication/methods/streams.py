@@ -1,0 +1,202 @@
+"""createLogStream, createFeedStream and messagesByType: the whole log, for the node's own user (protocol.md 19).
+
+Each stream keeps its own cursor and reads the log in batches, so that a slow reader costs nothing and loses nothing.
+Bounds (gt, gte, lt, lte) are times of receipt in milliseconds, as in the old sbot; for createFeedStream they are the
+times that authors claim.
+"""
+
+import asyncio
+import re
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from itertools import islice
+
+from feeds.live import Live
+from feeds.log import Entry, Log
+from feeds.message import JsonValue
+from replication.errors import RemoteVisible
+from replication.history import rendered
+from replication.methods import options
+from replication.methods.local import local
+from replication.methods.options import Bounds, Shape
+from replication.methods.services import MethodServices
+from replication.rpc.methods import Caller, Kind, Method
+from replication.rpc.streams import Sink
+
+ENTRIES_AT_ONCE = 200
+SCAN_AT_ONCE = 1000
+FETCHED_AT_ONCE = 32
+
+# The claimed time comes before the content in every signed order, so its first appearance is the real one.
+_TIMESTAMP = re.compile(rb'"timestamp":(-?[0-9][0-9.eE+-]*)')
+
+
+def methods(services: MethodServices) -> list[Method]:
+    """All for the node's own user."""
+    log, live = services.log, services.live
+
+    async def create_log_stream(_caller: Caller, args: list[JsonValue], out: Sink) -> None:
+        """Every message in the order of receipt."""
+        opts = options.options(args)
+        await _Reading(log, live, out, options.shape(opts), options.bounds(opts), None).run()
+
+    async def messages_by_type(_caller: Caller, args: list[JsonValue], out: Sink) -> None:
+        """Every message of one type in the order of receipt."""
+        opts = options.options(args, bare="type")
+        kind = options.text(opts, "type")
+        if not kind:
+            raise RemoteVisible("option type: expected a message type")
+        await _Reading(log, live, out, options.shape(opts), options.bounds(opts), kind).run()
+
+    async def create_feed_stream(_caller: Caller, args: list[JsonValue], out: Sink) -> None:
+        """Every message in the order of the times that their authors claim; later ones, if `live`, as they come."""
+        opts = options.options(args)
+        shape, bounds = options.shape(opts), options.bounds(opts)
+        writer = _Writer(out, shape)
+        end = log.position
+        if shape.old:
+            positions = await _by_claimed_time(log, end, bounds)
+            async for entries in _fetch(log, reversed(positions) if shape.reverse else positions, writer):
+                await writer.send(entries)
+        if shape.live and not writer.finished:
+            await _follow(log, live, writer, end, None, lambda entry: bounds.holds(claimed_time(entry)))
+
+    return [
+        local("createLogStream", Kind.SOURCE, create_log_stream),
+        local("messagesByType", Kind.SOURCE, messages_by_type),
+        local("createFeedStream", Kind.SOURCE, create_feed_stream),
+    ]
+
+
+class _Writer:
+    """Sends entries in the shape that was asked for, and counts them."""
+
+    def __init__(self, out: Sink, shape: Shape) -> None:
+        self._out = out
+        self._shape = shape
+        self.left = shape.limit
+
+    @property
+    def finished(self) -> bool:
+        return self.left == 0
+
+    def room(self, most: int = ENTRIES_AT_ONCE) -> int:
+        """How many more are worth reading at once."""
+        return most if self.left is None else min(most, self.left)
+
+    async def send(self, entries: Sequence[Entry]) -> None:
+        if self.left is not None:
+            entries = entries[: self.left]
+            self.left -= len(entries)
+        if entries:
+            await self._out.send(
+                [rendered(entry, keys=self._shape.keys, values=self._shape.values) for entry in entries]
+            )
+
+    async def send_sync(self) -> None:
+        """Tell a live reader, if it asked, that what follows is new."""
+        if self._shape.sync:
+            await self._out.send([b'{"sync":true}'])
+
+
+class _Reading:
+    """One stream in the order of receipt."""
+
+    def __init__(self, log: Log, live: Live, out: Sink, shape: Shape, bounds: Bounds, kind: str | None) -> None:
+        self._log = log
+        self._live = live
+        self._shape = shape
+        self._bounds = bounds
+        self._kind = kind
+        self._writer = _Writer(out, shape)
+
+    async def run(self) -> None:
+        end = self._log.position
+        if self._shape.old:
+            await (self._old_descending() if self._shape.reverse else self._old_ascending(end))
+        if self._shape.live and not self._writer.finished:
+            await self._writer.send_sync()
+            await _follow(
+                self._log, self._live, self._writer, end, self._kind, lambda entry: self._bounds.holds(entry.received)
+            )
+
+    async def _old_ascending(self, end: int) -> None:
+        lowest = self._bounds.lowest
+        position = 0 if lowest is None else await first_received(self._log, lowest) - 1
+        while position < end and not self._writer.finished:
+            entries = await self._log.entries_after(position, ENTRIES_AT_ONCE, type=self._kind)
+            fitting = [entry for entry in entries if entry.position <= end and self._bounds.holds(entry.received)]
+            await self._writer.send(fitting)
+            if len(entries) < ENTRIES_AT_ONCE or self._bounds.beyond(entries[-1].received):
+                return
+            position = entries[-1].position
+
+    async def _old_descending(self) -> None:
+        position = 0
+        while not self._writer.finished:
+            entries = await self._log.entries_after(position, ENTRIES_AT_ONCE, type=self._kind, descending=True)
+            await self._writer.send([entry for entry in entries if self._bounds.holds(entry.received)])
+            if len(entries) < ENTRIES_AT_ONCE or self._bounds.below(entries[-1].received):
+                return
+            position = entries[-1].position
+
+
+async def _follow(
+    log: Log, live: Live, writer: _Writer, position: int, kind: str | None, fits: Callable[[Entry], bool]
+) -> None:
+    """Send what is stored after a position, as it comes, until enough was sent."""
+    while not writer.finished:
+        await live.wait_beyond(position)
+        end = log.position
+        entries = await log.entries_after(position, ENTRIES_AT_ONCE, type=kind)
+        await writer.send([entry for entry in entries if fits(entry)])
+        full = len(entries) == ENTRIES_AT_ONCE
+        position = entries[-1].position if full else max([end, *(entry.position for entry in entries[-1:])])
+
+
+async def first_received(log: Log, time: float) -> int:
+    """Position of the first message received at `time` (ms) or later, by halving; the clock seldom goes back."""
+    low, high = 1, log.position + 1
+    while low < high:
+        middle = (low + high) // 2
+        (entry,) = await log.entries_after(middle - 1, 1)
+        if entry.received < time:
+            low = entry.position + 1
+        else:
+            high = middle
+    return low
+
+
+def claimed_time(entry: Entry) -> float:
+    """The time that a message's author claims, in ms."""
+    found = _TIMESTAMP.search(entry.text)
+    return float(found[1]) if found else 0.0
+
+
+async def _by_claimed_time(log: Log, end: int, bounds: Bounds) -> list[int]:
+    """Positions up to `end` in the order of the claimed times."""
+    times, positions = array("d"), array("q")
+    position = 0
+    while position < end:
+        entries = await log.entries_after(position, SCAN_AT_ONCE)
+        if not entries:
+            break
+        for entry in entries:
+            time = claimed_time(entry)
+            if entry.position <= end and bounds.holds(time):
+                times.append(time)
+                positions.append(entry.position)
+        position = entries[-1].position
+    order = sorted(range(len(times)), key=times.__getitem__)
+    return [positions[index] for index in order]
+
+
+async def _fetch(log: Log, positions: Iterable[int], writer: _Writer) -> AsyncIterator[list[Entry]]:
+    """The entries at the given positions, in that order, until the writer has had enough."""
+    waiting = iter(positions)
+    while not writer.finished:
+        piece = list(islice(waiting, writer.room(FETCHED_AT_ONCE)))
+        if not piece:
+            return
+        found = await asyncio.gather(*(log.entries_after(position - 1, 1) for position in piece))
+        yield [entry for entries in found for entry in entries]
