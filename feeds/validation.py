@@ -75,18 +75,17 @@ def extend(
             accepted.append(message)
             indexes.append(index)
             end = Tip(message.sequence, message.id)
-        elif fault.kind == "known":
+            continue
+        kind, _, reason = fault
+        if kind == "known":
             other = _other_branch(message, tip, accepted)
             if other is None:
                 duplicates.append(index)
                 continue
-            fork = message
-            rejection = _reject(index, message, "fork", f"{other} is another message with this sequence")
-            break
-        else:
-            fork = message if fault.kind == "fork" else None
-            rejection = _reject(index, message, fault.kind, fault.reason)
-            break
+            kind, reason = "fork", f"{other} is another message with this sequence"
+        fork = message if kind == "fork" else None
+        rejection = _reject(index, message, kind, reason)
+        break
     candidates = [*accepted, fork] if fork is not None else accepted
     bad = form.first_bad_signature(candidates, hmac_key)
     if bad >= 0:

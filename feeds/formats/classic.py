@@ -9,6 +9,7 @@ pattern checks order, names and forms of six members at once, and only the conte
 goes the exact way, which also finds the reason when there is something to refuse. Both give the same Message.
 """
 
+import codecs
 import hashlib
 import re
 from binascii import a2b_base64, b2a_base64
@@ -43,16 +44,17 @@ _ORDERS: Final = (
 
 _DATA32 = "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="
 _DATA64 = "[A-Za-z0-9+/]{85}[AQgw]=="
-_BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/](?:[AQgw]==|[A-Za-z0-9+/][AEIMQUYcgkosw048]=))?"
 
 _is_author = re.compile(rf"@{_DATA32}\.ed25519").fullmatch
 _is_message_id = re.compile(rf"%{_DATA32}\.sha256").fullmatch
 _is_signature = re.compile(rf"{_DATA64}\.sig\.ed25519").fullmatch
-# What follows ".box" is open, so that later versions of boxes pass; JavaScript's dot stops at line ends.
-_is_box = re.compile(rf"{_BASE64}\.box[^\n\r\u2028\u2029]*").fullmatch
+# Canonical base64, given that its length is a multiple of four. What follows ".box" is open, so that later kinds of box
+# pass; JavaScript's dot stops at line ends.
+_match_box = re.compile(r"([A-Za-z0-9+/]*(?:[AQgw]==|[AEIMQUYcgkosw048]=)?)\.box[^\n\r\u2028\u2029]*").fullmatch
 
 _SIGNATURE_HEAD: Final = b',"signature":"'
 _SIGNATURE_TAIL: Final = b'.sig.ed25519"}'
+_LAST_OF_64: Final = (b"A==", b"Q==", b"g==", b"w==")
 _TAIL_SIZE: Final = len(_SIGNATURE_HEAD) + 88 + len(_SIGNATURE_TAIL)
 
 _match_head = re.compile(
@@ -63,7 +65,6 @@ _match_head = re.compile(
         r'"timestamp":([1-9][0-9]{0,14}|0)(\.[0-9]{1,20})?,"hash":"sha256","content":'
     ).encode()
 ).match
-_match_tail = re.compile((rf',"signature":"({_DATA64})\.sig\.ed25519"\}}').encode()).fullmatch
 _match_peek = re.compile(
     (
         rf'\{{"previous":(?:null|"%{_DATA32}\.sha256"),'
@@ -72,12 +73,27 @@ _match_peek = re.compile(
     ).encode()
 ).match
 
+_LINES_AUTHOR_FIRST: Final = (
+    b'{\n  "previous": %b,\n  "author": "%b",\n  "sequence": %b,\n  "timestamp": %b,\n  "hash": "sha256",\n'
+)
+_LINES_SEQUENCE_FIRST: Final = (
+    b'{\n  "previous": %b,\n  "sequence": %b,\n  "author": "%b",\n  "timestamp": %b,\n  "hash": "sha256",\n'
+)
+
+_SIGNATURE_LINE: Final = b',\n  "signature": "%b.sig.ed25519"\n}'
+
 _Content: Any = str | plain_object_type(6)
 _decode_content = msgspec.json.Decoder(_Content).decode
 _dumps = orjson.dumps
 _INDENT: Final = orjson.OPT_INDENT_2
 _sha256 = hashlib.sha256
+_utf_16_le_encode = codecs.utf_16_le_encode
 _new_tuple = tuple.__new__
+
+
+def _is_box(content: str) -> bool:
+    match = _match_box(content)
+    return match is not None and match.end(1) % 4 == 0
 
 
 class ClassicFormat:
@@ -114,16 +130,10 @@ class ClassicFormat:
         return ChainFault("gap", "sequence", f"sequence is {message.sequence}, the next one here is {expected}")
 
     def first_bad_signature(self, messages: Sequence[Message], hmac_key: bytes | None = None) -> int:
-        publics: dict[str, bytes] = {}
-        items = []
-        for message in messages:
-            author = message.author
-            public = publics.get(author)
-            if public is None:
-                public = publics[author] = keys.public_from_id(author)
-            signed = message.signed if hmac_key is None else keys.hmac(hmac_key, message.signed)
-            items.append((message.signature, signed, public))
-        return keys.verify_many(items)
+        publics = {author: keys.public_from_id(author) for author in {message.author for message in messages}}
+        if hmac_key is None:
+            return keys.verify_many([(m.signature, m.signed, publics[m.author]) for m in messages])
+        return keys.verify_many([(m.signature, keys.hmac(hmac_key, m.signed), publics[m.author]) for m in messages])
 
     def draft(self, author: str, tip: Tip, content: JsonObject | str, timestamp: float) -> Draft:
         value: JsonObject = {
@@ -170,70 +180,75 @@ class ClassicFormat:
 def _fast(text: bytes) -> Message | None:
     """The message in a text spelled in the usual way; None when the exact way must decide."""
     head = _match_head(text)
-    size = len(text)
-    if head is None or size > MAX_TEXT:
-        return None
-    end = size - _TAIL_SIZE
-    tail = _match_tail(text, end)
-    if tail is None:
-        return None
-    previous, author, sequence, other_sequence, other_author, milliseconds, fraction = head.groups()
-    try:
-        content = _decode_content(text[head.end() : end])
-    except msgspec.MsgspecError:
-        return None
-    if type(content) is dict:
-        kind = content.get("type")
-        if type(kind) is not str or not 3 <= len(kind) <= 52 or not kind.isascii():
-            return None
-        if orders_integer_keys(_dumps(content)) is not None:
-            return None
-    elif _is_box(content) is None:
+    if head is None or len(text) > MAX_TEXT:
         return None
     start = head.end()
-    compact = text[:start] + _dumps(content) + text[end:]
-    timestamp: int | float
-    if fraction is None:
-        timestamp = int(milliseconds)
-    else:
-        timestamp = float(milliseconds + fraction)
-        if repr(timestamp).encode() != milliseconds + fraction or fraction == b".0":
+    end = len(text) - _TAIL_SIZE
+    # Canonical base64 of 64 bytes: 85 characters, one whose four spare bits are zero, and two of padding.
+    if text[end:-102] != _SIGNATURE_HEAD or text[-17:-14] not in _LAST_OF_64 or text[-14:] != _SIGNATURE_TAIL:
+        return None
+    encoded = text[-102:-14]
+    try:
+        signature = a2b_base64(encoded, strict_mode=True)
+        spelled = text[start:end]
+        content = _decode_content(spelled)
+    except (ValueError, msgspec.MsgspecError):
+        return None
+    compact = _dumps(content)
+    if type(content) is dict:
+        kind = content.get("type")
+        if type(kind) is not str or not 3 <= len(kind) <= 52 or not kind.isascii() or orders_integer_keys(compact):
             return None
-    number = int(sequence or other_sequence)
+    elif not _is_box(content):
+        return None
+    previous, author, sequence, sequence_first, author_last, timestamp, fraction = head.groups()
+    if fraction is None:
+        milliseconds: int | float = int(timestamp)
+    else:
+        timestamp += fraction
+        milliseconds = float(timestamp)
+        if repr(milliseconds).encode() != timestamp or milliseconds == int(milliseconds):
+            return None
+    quoted = b"null" if previous is None else b'"' + previous + b'"'
+    if author is not None:
+        lines = _LINES_AUTHOR_FIRST % (quoted, author, sequence, timestamp)
+    else:
+        author, sequence = author_last, sequence_first
+        lines = _LINES_SEQUENCE_FIRST % (quoted, sequence, author, timestamp)
+    number = int(sequence)
     if number > MAX_SEQUENCE:
         return None
-    signed = (
-        text[:start].replace(b',"', b',\n  "').replace(b'":', b'": ').replace(b"{", b"{\n  ", 1)
-        + _dumps({"content": content}, option=_INDENT)[15:]
-    )
-    encoded = tail[1]
-    formatted = signed[:-2] + b',\n  "signature": "' + encoded + b'.sig.ed25519"\n}'
-    if formatted.isascii():
-        units = len(formatted)
-        key = _sha256(formatted).digest()
-    else:
-        wide = formatted.decode().encode("utf-16-le")
-        units = len(wide) // 2
-        key = _sha256(wide[::2]).digest()
+    body = _dumps({"content": content}, option=_INDENT)[2:-2]
+    ending = _SIGNATURE_LINE % encoded
+    low = body if body.isascii() else _low_bytes(body)
+    hashed = lines + low + ending
+    units = len(hashed)
+    key = _sha256(hashed).digest()
     if units > MAX_UNITS:
         return None
+    # tuple's own constructor: the generated one costs twice as much for the same value.
     return _new_tuple(
         Message,
         (
-            "%" + b2a_base64(key, newline=False).decode() + ".sha256",
+            f"%{b2a_base64(key, newline=False).decode()}.sha256",
             key,
-            (author or other_author).decode(),
+            author.decode(),
             number,
             None if previous is None else previous.decode(),
-            timestamp,
+            milliseconds,
             content,
-            compact,
+            text if compact == spelled else text[:start] + compact + text[end:],
             units,
-            signed,
-            a2b_base64(encoded),
+            lines + body + b"\n}",
+            signature,
             NAME,
         ),
     )
+
+
+def _low_bytes(text: bytes) -> bytes:
+    """The low byte of each UTF-16 unit of a UTF-8 text: what ids are hashed over, as long as the size limit counts."""
+    return _utf_16_le_encode(text.decode())[0][::2]
 
 
 # --- the exact way ----------------------------------------------------------------------------------------------------
@@ -352,11 +367,11 @@ def _exact(text: bytes) -> Message:
     _check_content(members)
     signature = _signature(members)
     formatted = canonical_json.indented(members.value)
-    wide = formatted.decode().encode("utf-16-le")
-    units = len(wide) // 2
+    hashed = _low_bytes(formatted)
+    units = len(hashed)
     if units > MAX_UNITS:
         raise TooLarge(units, MAX_UNITS, "UTF-16 units")
-    key = _sha256(wide[::2]).digest()
+    key = _sha256(hashed).digest()
     unsigned = {name: value for name, value in members.value.items() if name != "signature"}
     compact = canonical_json.compact(members.value)
     # Read again from the stored text: there members stand in V8's order and no number is infinite.

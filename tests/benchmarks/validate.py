@@ -1,0 +1,84 @@
+"""Full validation of feeds against libsodium's verification of the same signatures alone, on one thread and on two.
+
+`python -m tests.benchmarks.validate [messages] [feeds]`
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from feeds.formats.registry import CLASSIC
+from feeds.keys import Signed, public_from_id, verify_many
+from feeds.validation import EMPTY, extend
+from tests.benchmarks.measure import interleave, micros, ratio, report
+from tests.support.builders import generate
+
+REACH_ONE = 1.2
+REACH_TWO = 1.3
+
+Feed = tuple[str, list[bytes]]
+T = TypeVar("T")
+
+
+def main(count: int, authors: int) -> None:
+    feeds = by_author(generate(count, authors))
+    signed = [signatures(feed) for feed in feeds]
+    pool = ThreadPoolExecutor(2)
+
+    def on_two(work: Callable[[T], None], parts: Sequence[T]) -> Callable[[], None]:
+        return lambda: [None for _ in pool.map(work, parts)].clear()
+
+    one = interleave(
+        {
+            "libsodium": lambda: [verify(items) for items in signed],
+            "full": lambda: [validate(feed) for feed in feeds],
+        }
+    )
+    report(
+        "validate, 1 thread",
+        messages=count,
+        full_us=micros(one, "full", count),
+        libsodium_us=micros(one, "libsodium", count),
+        ratio=ratio(one, "full", "libsodium"),
+        reach=REACH_ONE,
+    )
+    two = interleave(
+        {"libsodium": on_two(verify, signed), "full": on_two(validate, feeds)}, clock=time.perf_counter, rounds=15
+    )
+    report(
+        "validate, 2 threads",
+        messages=count,
+        full_us=micros(two, "full", count),
+        libsodium_us=micros(two, "libsodium", count),
+        ratio=ratio(two, "full", "libsodium"),
+        reach=REACH_TWO,
+    )
+    pool.shutdown()
+
+
+def by_author(texts: list[bytes]) -> list[Feed]:
+    feeds: dict[str, list[bytes]] = {}
+    for text in texts:
+        feeds.setdefault(CLASSIC.peek(text)[0], []).append(text)
+    return list(feeds.items())
+
+
+def signatures(feed: Feed) -> list[Signed]:
+    public = public_from_id(feed[0])
+    return [(message.signature, message.signed, public) for message in map(CLASSIC.prepare, feed[1])]
+
+
+def verify(items: list[Signed]) -> None:
+    if verify_many(items) != -1:
+        raise SystemExit("a good signature was refused")
+
+
+def validate(feed: Feed) -> None:
+    if len(extend(CLASSIC, feed[0], EMPTY, feed[1]).accepted) != len(feed[1]):
+        raise SystemExit("a good message was refused")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 6000, int(sys.argv[2]) if len(sys.argv) > 2 else 60)
