@@ -1,25 +1,32 @@
 """The table of everything this node serves by muxrpc. Later subjects (blobs, invites, rooms) add a file and a line."""
 
+from collections.abc import Callable, Iterator
+
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.methods import ebt, friends, gossip, history, identity, links, messages, ping, replicate, streams
 from replication.methods.services import MethodServices
-from replication.rpc.methods import MethodTable
+from replication.rpc.methods import Caller, Manifest, Method, MethodTable
+
+
+def all_methods(
+    services: MethodServices, manifest_for: Callable[[Caller], Manifest], *, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[Method]:
+    """Every method, bound to one node's services; `manifest_for(caller)` is what the table they go into answers."""
+    yield from identity.methods(services, manifest_for)
+    yield from messages.methods(services)
+    yield from history.methods(services, limits)
+    yield from streams.methods(services)
+    yield from links.methods(services)
+    yield from ebt.methods(services, limits)
+    yield from replicate.methods(services)
+    yield from friends.methods(services)
+    yield from gossip.methods(services)
+    yield from ping.methods(services.wall_clock)
 
 
 def method_table(services: MethodServices, *, limits: Limits = DEFAULT_LIMITS) -> MethodTable:
-    """All methods, bound to one node's services."""
+    """The table with all methods."""
     table = MethodTable()
-    for method in (
-        *identity.methods(services, table.manifest),
-        *messages.methods(services),
-        *history.methods(services, limits),
-        *streams.methods(services),
-        *links.methods(services),
-        *ebt.methods(services, limits),
-        *replicate.methods(services),
-        *friends.methods(services),
-        *gossip.methods(services),
-        *ping.methods(services.wall_clock),
-    ):
+    for method in all_methods(services, table.manifest, limits=limits):
         table.add(method)
     return table

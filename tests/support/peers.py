@@ -1,0 +1,176 @@
+"""Whole nodes in one process, and peers of our own making to talk to them: everything over loopback sockets."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from feeds.formats.registry import format_of_feed
+from feeds.keys import Keypair
+from feeds.message import JsonObject
+from replication.address_book import AddressBook
+from replication.backoff import Backoff
+from replication.connections import Connections
+from replication.limits import DEFAULT_LIMITS, Limits
+from replication.methods.services import MethodServices
+from replication.methods.table import all_methods
+from replication.migrations import REPLICATION
+from replication.peer import Peer, PeerConfig, connect_local, connect_peer
+from replication.replicator import Clocks, Replicator
+from replication.rpc.connection import RpcConnection
+from replication.rpc.methods import Method, MethodTable
+from tests.support import builders
+from tests.support.stores import Store, open_store
+
+QUICK = Backoff(minimum=0.05, maximum=0.2, steady=0.2)
+
+
+@dataclass(slots=True)
+class Node:
+    """One node with everything but HTTP."""
+
+    store: Store
+    replicator: Replicator
+    connections: Connections
+    book: AddressBook
+    table: MethodTable
+    socket: Path
+
+    @property
+    def id(self) -> str:
+        return self.store.own.id
+
+    @property
+    def address(self) -> str:
+        return self.connections.address
+
+    def clock(self) -> dict[str, int]:
+        return self.store.log.clock()
+
+    async def publish(self, content: JsonObject) -> str:
+        return (await self.store.ingest.publish(content)).id
+
+    async def post(self, text: str = "hello") -> str:
+        return await self.publish({"type": "post", "text": text})
+
+    async def follow(self, *feeds: str) -> None:
+        for feed in feeds:
+            await self.publish({"type": "contact", "contact": feed, "following": True})
+
+    async def block(self, feed: str) -> None:
+        await self.publish({"type": "contact", "contact": feed, "blocking": True})
+
+    async def take(self, texts: Sequence[bytes]) -> None:
+        """Store messages as if somebody had delivered them."""
+        report = await self.store.ingest.add(texts, source="test")
+        assert not report.rejections, report.rejections
+
+    async def want(self, feeds: Iterable[str]) -> None:
+        for feed in feeds:
+            await self.replicator.request(feed, True)
+
+
+@asynccontextmanager
+async def open_node(
+    folder: Path,
+    name: str,
+    *,
+    hops: int = 3,
+    limits: Limits = DEFAULT_LIMITS,
+    without: Iterable[tuple[str, ...]] = (),
+    port: int = 0,
+) -> AsyncIterator[Node]:
+    """A running node that listens on loopback. `without` names methods that it does not serve, as older peers do."""
+    keypair = builders.keypair(name)
+    clocks = Clocks(now=time.monotonic, wall=time.time, random=random.Random(name).random)
+    path = folder / name
+    path.mkdir(exist_ok=True)
+    async with open_store(path, own=keypair, components=[REPLICATION], now=time.time) as store:
+        replicator = await Replicator.open(
+            keypair.id,
+            database=store.database,
+            log=store.log,
+            ingest=store.ingest,
+            live=store.live,
+            graph=store.graph,
+            feed_format=format_of_feed(keypair.id),
+            clocks=clocks,
+            max_hops=hops,
+            limits=limits,
+        )
+        book = AddressBook(store.database, clocks.wall)
+        await book.load()
+        hub: list[Connections] = []
+        services = MethodServices(
+            me=keypair.id,
+            version="0.0.test",
+            database=store.database,
+            log=store.log,
+            ingest=store.ingest,
+            live=store.live,
+            graph=store.graph,
+            replicator=replicator,
+            hub=lambda: hub[0],
+            wall_clock=clocks.wall,
+        )
+        table, lacking = MethodTable(), set(without)
+        for method in all_methods(services, table.manifest, limits=limits):
+            if method.name not in lacking:
+                table.add(method)
+        connections = Connections(
+            keypair, table, replicator=replicator, book=book, clocks=clocks, limits=limits, backoff=QUICK
+        )
+        hub.append(connections)
+        node = Node(store, replicator, connections, book, table, path / "socket")
+        running = asyncio.create_task(replicator.run())
+        try:
+            await connections.start([("127.0.0.1", port)], socket_path=node.socket)
+            yield node
+        finally:
+            await connections.stop()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await replicator.close()
+
+
+@asynccontextmanager
+async def stranger(node: Node, name: str = "stranger", methods: Iterable[Method] = ()) -> AsyncIterator[RpcConnection]:
+    """A peer of the test's own that dialled the node, serving only `methods`."""
+    config = PeerConfig(keypair=builders.keypair(name), table=MethodTable(methods))
+    async with _running(await connect_peer(node.address, config)) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def program(node: Node) -> AsyncIterator[RpcConnection]:
+    """A program of the node's own user, on its unix socket."""
+    config = PeerConfig(keypair=builders.keypair("program"), table=MethodTable())
+    async with _running(await connect_local(node.socket, config)) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _running(peer: Peer) -> AsyncIterator[RpcConnection]:
+    running = asyncio.create_task(peer.run())
+    try:
+        yield peer.connection
+    finally:
+        await peer.close()
+        await running
+
+
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until something is true; fails the test when it is not in time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not condition():
+        assert loop.time() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.005)
+
+
+def key(name: str) -> Keypair:
+    """The key pair of the node or stranger of that name."""
+    return builders.keypair(name)
