@@ -6,14 +6,14 @@ everything (protocol.md section 15). A node that answers neither way is not runn
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from feeds.canonical_json import compact
 from feeds.keys import Keypair
 from node import keyfile
 from node.config import Config
-from node.directory import DataDirectory, within_reach
+from node.directory import DataDirectory
 from node.errors import NotRunning
 from replication.address import Address
 from replication.errors import DialFailed
@@ -67,13 +67,11 @@ async def attach(config: Config) -> AsyncIterator[Node]:
 
 
 async def _by_socket(config: Config) -> Peer | None:
-    with ExitStack() as stack:
-        path = stack.enter_context(within_reach(DataDirectory(config.path).socket))
-        try:
-            # Nobody proves anything on the socket, so any key will do.
-            return await connect_local(path, PeerConfig(Keypair.generate(), MethodTable()))
-        except DialFailed:
-            return None
+    try:
+        # Nobody proves anything on the socket, so any key will do.
+        return await connect_local(DataDirectory(config.path).socket, PeerConfig(Keypair.generate(), MethodTable()))
+    except DialFailed:
+        return None
 
 
 async def _by_port(config: Config) -> Peer | None:

@@ -7,8 +7,6 @@ import logging
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +15,6 @@ from node.errors import NodeError
 from node.private_files import write_once
 
 log = logging.getLogger("node.directory")
-
-LONGEST_SOCKET_PATH = 100
-"""Bytes; the kernels' limits are a little above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +102,3 @@ class DataDirectory:
         draft = self.manifest.with_suffix(".new")
         draft.write_bytes(text)
         draft.replace(self.manifest)
-
-
-@contextmanager
-def within_reach(path: Path) -> Iterator[Path]:
-    """A name for `path` that fits into a socket address (about 100 bytes), however deep the directory lies."""
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH or not Path("/proc/self/fd").is_dir() or not path.parent.is_dir():
-        yield path
-        return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield Path(f"/proc/self/fd/{folder}") / path.name
-    finally:
-        os.close(folder)

@@ -70,7 +70,7 @@ def set_up(*, form: str, level: str, stream: IO[str] | None = None) -> logging.H
     root.addHandler(handler)
     root.setLevel(LEVELS[level])
     # Libraries that narrate every step: useful only to whoever debugs them.
-    for name in ("aiosqlite", "asyncio", "uvicorn.access"):
+    for name in ("aiosqlite", "asyncio", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.raiseExceptions = False  # a closed standard error must not print tracebacks into nowhere
     return handler

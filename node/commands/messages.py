@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from node import display
+from node import display, keyfile
 from node.commands.catalogue import Invocation
 from node.commands.remote import Request, ask, only_words, print_answer, print_stream, request
+from node.directory import DataDirectory
 
 ITEMS_ARE_MESSAGES = {
     "createLogStream",
@@ -37,11 +38,17 @@ def stream(invocation: Invocation) -> int:
 
 
 def _stream_arguments(name: str, found: Request) -> list[Any]:
-    """One object of options; a bare word is the option the stream is about."""
+    """One object of options; a bare word is the option the stream is about, which defaults to our own feed."""
     options = dict(found.options)
     words = list(found.words)
     if words and name in BARE and BARE[name] not in options:
         options[BARE[name]] = words.pop(0)
+    if (
+        BARE.get(name) == "id"
+        and "id" not in options
+        and (own := keyfile.load(DataDirectory(found.config.path).secret))
+    ):
+        options["id"] = own.id
     if name == "createHistoryStream" and words and "seq" not in options and "sequence" not in options:
         options["seq"] = int(words.pop(0)) if words[0].isdigit() else words.pop(0)
     return [options, *words] if options or words else []

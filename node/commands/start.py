@@ -18,8 +18,9 @@ from node import log_setup
 from node.commands import settings
 from node.commands.catalogue import Invocation
 from node.config import Config
+from node.directory import DataDirectory
 from node.errors import UsageError
-from node.sbot import Sbot
+from node.lock import DirectoryLock
 
 log = logging.getLogger("node.start")
 
@@ -35,9 +36,17 @@ def start(invocation: Invocation) -> int:
     config = settings.loaded(invocation, found)
     log_setup.set_up(form=config.log_format, level=config.log_level)
     os.umask(0o077)
+    _look_at_lock(config)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner, contextlib.suppress(asyncio.CancelledError):
         runner.run(_run(config))
     return 0
+
+
+def _look_at_lock(config: Config) -> None:
+    """A second start is refused before the node's many parts are even loaded. Raises DirectoryLocked."""
+    directory = DataDirectory(config.path)
+    directory.make()
+    DirectoryLock.acquire(directory.lock).release()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -50,12 +59,20 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(config: Config) -> None:
+    from node.sbot import Sbot  # takes half a second to load
+
     told = _Told()
     async with Sbot.open(config) as sbot:
-        print(json.dumps(sbot.ready(), separators=(",", ":")), flush=True)
-        log.info("ready: %s, web address %s", sbot.address, sbot.http_url)
-        await told.to_stop()
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(sbot.ready(), separators=(",", ":")), flush=True)
+        log.info("ready: peers %s, web %s", sbot.address, sbot.http.url)
+        failure = asyncio.create_task(sbot.failure())
+        stop = asyncio.create_task(told.to_stop())
+        await asyncio.wait([failure, stop], return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
+        if failure.done():
+            failure.result()
+        failure.cancel()
 
 
 class _Told:

@@ -1,0 +1,196 @@
+"""The composition root: opens the parts of a node in order, wires them, and closes them in the opposite order.
+
+    async with Sbot.open(config) as sbot:
+        print(sbot.address)
+
+Nothing here or below is shared between two nodes, so a process can hold several, each with its own data directory.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+
+from api.server import HttpServer
+from feeds.keys import Keypair
+from node import keyfile
+from node.config import Config
+from node.directory import DataDirectory
+from node.errors import NodeError, PortTaken
+from node.lock import DirectoryLock
+from node.store import Store, open_store
+from node.version import VERSION
+from node.web import http_port, http_server
+from replication.address import Address, parse_address
+from replication.address_book import AddressBook
+from replication.connections import Connections
+from replication.errors import AddressInUse, LocalError
+from replication.methods.services import MethodServices
+from replication.methods.table import method_table
+from replication.replicator import Clocks, Replicator
+from replication.rpc.connection import RpcConnection
+from replication.rpc.methods import Caller, MethodTable
+
+log = logging.getLogger("node.sbot")
+
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
+"""What to call a node that listens on every address, from this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sbot:
+    """A running node."""
+
+    config: Config
+    directory: DataDirectory
+    keypair: Keypair
+    store: Store
+    replicator: Replicator
+    connections: Connections
+    http: HttpServer
+    _replication: "asyncio.Task[None]"
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: Config, *, clocks: Clocks | None = None) -> AsyncIterator["Sbot"]:
+        """Open a node; on leaving, close it in order. Raises NodeError and its kinds, or StoreError."""
+        times = clocks or Clocks(now=time.monotonic, wall=time.time, random=random.random)
+        directory = DataDirectory(config.path)
+        directory.make()
+        async with AsyncExitStack() as stack:
+            stack.callback(DirectoryLock.acquire(directory.lock).release)
+            keypair = keyfile.load_or_create(directory.secret)
+            token = directory.http_token()
+            directory.write_settings(config.config)
+            listener = stack.enter_context(http_port(config))
+            store = await stack.enter_async_context(
+                open_store(directory.database, keypair, hmac_key=config.hmac_key, now=times.wall)
+            )
+            replicator = await _open_replicator(store, config, keypair, times)
+            stack.push_async_callback(replicator.close)
+            replication = await stack.enter_async_context(_running(replicator))
+            table, connections = await _open_connections(store, replicator, config, keypair, times)
+            directory.write_manifest(_manifest(table))
+            http = http_server(
+                listener,
+                config,
+                token=token,
+                me=keypair.id,
+                store=store,
+                replicator=replicator,
+                connections=connections,
+                clocks=times,
+            )
+            stack.push_async_callback(_stop_serving, connections, http)
+            await _listen(connections, config, directory)
+            await http.start()
+            yield cls(config, directory, keypair, store, replicator, connections, http, replication)
+
+    @property
+    def id(self) -> str:
+        """Our feed."""
+        return self.keypair.id
+
+    @property
+    def address(self) -> str:
+        """Where peers on this machine can dial; from others the host is this machine's name or address."""
+        bound = parse_address(self.connections.address)
+        return str(Address.net(LOOPBACK.get(bound.host, bound.host), bound.port, bound.public))
+
+    def ready(self) -> dict[str, Any]:
+        """What the ready line says (interfaces.md, "Command line")."""
+        return {"event": "ready", "id": self.id, "address": self.address, "http": self.http.url, "pid": os.getpid()}
+
+    async def failure(self) -> None:
+        """Wait until a part that must always run has ended by itself. Raises NodeError then."""
+        await asyncio.wait([self._replication])
+        raise NodeError("The node stopped by an error of its own; its log says more with --log-level debug.")
+
+
+async def _open_replicator(store: Store, config: Config, keypair: Keypair, clocks: Clocks) -> Replicator:
+    return await Replicator.open(
+        keypair.id,
+        database=store.database,
+        log=store.log,
+        ingest=store.ingest,
+        live=store.live,
+        graph=store.graph,
+        feed_format=store.own_format,
+        clocks=clocks,
+        max_hops=config.hops,
+    )
+
+
+@asynccontextmanager
+async def _running(replicator: Replicator) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run replication until the end."""
+
+    async def run() -> None:
+        try:
+            await replicator.run()
+        except Exception:
+            log.exception("replication ended by an error")
+
+    task = asyncio.create_task(run(), name="replication")
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _open_connections(
+    store: Store, replicator: Replicator, config: Config, keypair: Keypair, clocks: Clocks
+) -> tuple[MethodTable, Connections]:
+    book = AddressBook(store.database, clocks.wall)
+    await book.load()
+    hub: list[Connections] = []  # the methods need the hub, which needs the methods
+    table = method_table(
+        MethodServices(
+            me=keypair.id,
+            version=VERSION,
+            database=store.database,
+            log=store.log,
+            ingest=store.ingest,
+            live=store.live,
+            graph=store.graph,
+            replicator=replicator,
+            hub=lambda: hub[0],
+            wall_clock=clocks.wall,
+        )
+    )
+    connections = Connections(
+        keypair, table, replicator=replicator, book=book, clocks=clocks, network_key=config.network_key
+    )
+    hub.append(connections)
+    return table, connections
+
+
+def _manifest(table: MethodTable) -> bytes:
+    """What the node's own user may call, for programs that read manifest.json as old sbots wrote it."""
+    user = Caller(id=None, local=True, connection=cast(RpcConnection, None))  # asked only what it may, never spoken to
+    return orjson.dumps(table.manifest(user), option=orjson.OPT_INDENT_2) + b"\n"
+
+
+async def _listen(connections: Connections, config: Config, directory: DataDirectory) -> None:
+    try:
+        await connections.start([(config.host, config.port)], socket_path=directory.socket)
+    except AddressInUse as error:
+        if str(directory.socket) in str(error):
+            raise NodeError(f"{error}; stop that process, or choose another directory with --path.") from None
+        reason = "address already in use"
+        raise PortTaken(host=config.host, port=config.port, flag="--port", reason=reason) from None
+    except LocalError as error:
+        raise NodeError(f"{error}; choose another address with --host.") from None
+
+
+async def _stop_serving(connections: Connections, http: HttpServer) -> None:
+    """Peers and web clients at once: each takes its time to say goodbye, and there are five seconds for all."""
+    await asyncio.gather(connections.stop(), http.stop())

@@ -1,0 +1,81 @@
+"""The feeds half of a node, opened in order and closed in the opposite one."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from feeds.database import Database
+from feeds.errors import StoreError
+from feeds.formats.base import FeedFormat
+from feeds.formats.registry import format_of_feed
+from feeds.indexer import Indexer
+from feeds.ingest import Ingest
+from feeds.keys import Keypair
+from feeds.live import Live
+from feeds.log import Log
+from feeds.migrations import FEEDS
+from feeds.publisher import Publisher
+from feeds.views import message_types
+from feeds.views.links import Links
+from feeds.views.message_types import MessageTypes
+from feeds.views.social_graph import Contacts, SocialGraph
+from replication.migrations import REPLICATION
+
+log = logging.getLogger("node.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What of `feeds` the rest of the node uses."""
+
+    database: Database
+    log: Log
+    live: Live
+    ingest: Ingest
+    indexer: Indexer
+    graph: SocialGraph
+    own_format: FeedFormat
+
+
+@asynccontextmanager
+async def open_store(
+    path: Path, keypair: Keypair, *, hmac_key: bytes | None, now: Callable[[], float]
+) -> AsyncIterator[Store]:
+    """Open the database and everything that reads and writes it; `now` gives seconds since 1970. Raises StoreError."""
+    database = await Database.open(path, [FEEDS, REPLICATION])
+    try:
+        receive_log = await Log.open(database, type_index=message_types.positions)
+        indexer = await Indexer.open(database, [Contacts(), MessageTypes(), Links()])
+        graph = await SocialGraph.open(database, indexer)
+        live = Live(receive_log.position)
+        own_format = format_of_feed(keypair.id)
+        publisher = Publisher(keypair, own_format, hmac_key=hmac_key)
+        ingest = Ingest(
+            database, log=receive_log, indexer=indexer, live=live, publisher=publisher, hmac_key=hmac_key, now=now
+        )
+        catching_up = asyncio.create_task(_catch_up(indexer), name="views catch up")
+        try:
+            yield Store(database, receive_log, live, ingest, indexer, graph, own_format)
+        finally:
+            catching_up.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await catching_up
+            await ingest.close()
+    finally:
+        await database.close()
+
+
+async def _catch_up(indexer: Indexer) -> None:
+    """Bring new or changed views to the end of the log while the node already works."""
+    if behind := indexer.behind:
+        log.info("making views anew: %s", ", ".join(sorted(behind)))
+        try:
+            await indexer.catch_up()
+        except StoreError as error:
+            log.error("the views could not be brought up to date: %s", error)
+        else:
+            log.info("all views are up to date")
