@@ -13,12 +13,14 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from replication.errors import InvalidAddress
+from replication.errors import InvalidAddress, InvalidInvite
 
 DEFAULT_PORT = 8008
 _NAME = re.compile(r"[a-z][a-z0-9-]+")
+_BLANK = re.compile(r"\s")
 _KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 _LEGACY = re.compile(r"(?P<host>.+):(?P<port>[0-9]*):@(?P<key>[A-Za-z0-9+/]{43}=)\.ed25519")
+_LEGACY_INVITE = re.compile(_LEGACY.pattern + r"~(?P<seed>[A-Za-z0-9+/]{43}=)")
 _MAX_LENGTH = 4096
 
 
@@ -97,8 +99,27 @@ def parse_address(text: str) -> Address:
     return parse_addresses(text)[0]
 
 
+def parse_invite(text: str) -> Address:
+    """The address in an invite code of either form, with its ``seed``; raises ``InvalidInvite``.
+
+    Quotes around the code and a part behind ``#`` (a page to go to afterwards) do not count.
+    """
+    code = text.strip().strip("\"'").partition("#")[0]
+    if old := _LEGACY_INVITE.fullmatch(code):
+        code = f"{_from_legacy(old)}:{old['seed']}"
+    try:
+        address = parse_address(code)
+    except InvalidAddress as error:
+        raise InvalidInvite(f"not an invite: {error}") from None
+    if address.seed is None:
+        raise InvalidInvite(f"{address} is an address, not an invite: the secret behind the key is missing")
+    return address
+
+
 def decode_layers(text: str) -> list[list[Protocol]] | None:
     """Split an address text into alternatives of layers; None if it does not follow the grammar."""
+    if _BLANK.search(text):
+        return None
     alternatives = []
     for alternative in _split(text, ";"):
         layers = []
@@ -117,7 +138,7 @@ def format_layers(layers: list[Protocol]) -> str:
 
 
 def _from_layers(layers: list[Protocol]) -> Address:
-    text = format_layers(layers)
+    text = format_layers(layers[:1])  # without the identity, which may hold an invite's secret
     if len(layers) != 2:
         raise InvalidAddress(f"{text}: expected a transport and an identity, as in net:HOST:PORT~shs:KEY")
     transport, identity = layers
@@ -144,7 +165,7 @@ def _identity(layer: Protocol, text: str) -> tuple[bytes | None, bytes | None]:
 
 
 def _from_legacy(match: re.Match[str]) -> Address:
-    text = match.group()
+    text = f"{match['host']}:{match['port']}"
     port = _port(match["port"], text) if match["port"] else DEFAULT_PORT
     return Address.net(match["host"].removeprefix("[").removesuffix("]"), port, _key(match["key"], "key", text))
 
