@@ -21,8 +21,9 @@ note -1   P does not replicate F: nothing is sent, P loses the role of source. N
 note s    The claim is believed, even if lower than before (P may have lost data). Low bit 0 sets TX and sends from
           s+1; with low bit 1 nothing is sent, and P is told our sequence if it is higher and not told yet.
 unwanted  A note for an unwanted or blocked feed is answered with -1, once a session.
-ahead     P claims more than we heard: P becomes the source if there is none, or if the source has no more to offer
-          and never delivered in this session. A source that does deliver gets ``graft_delay`` seconds to bring it.
+ahead     P claims more than we heard: P becomes the source if there is none, or if the source says it has no more and
+          never delivered in this session. A source that does deliver gets ``graft_delay`` seconds to bring it, one
+          that has not spoken yet three times as long.
 message   Dropped if not asked for. If already held and P has no more to offer, P is told to stop (receive bit off).
           After a gap the feed is asked for again, once. The rest goes to ingest.
 append    Goes to every peer with TX that lacks it. Peers that do not want messages get a note, once they are known
@@ -39,6 +40,7 @@ limits    Values outside -1..2**31-1 and keys that are no feed ids are skipped; 
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 from replication.ebt.notes import MAX_NOTE, NOT_REPLICATING, is_classic_feed, unwrap
@@ -51,6 +53,7 @@ from replication.ebt.tables import (
     NOBODY,
     NOTE_QUEUED,
     PROVEN,
+    RETRACTED,
     RETRIED,
     SEND_QUEUED,
     STALLED,
@@ -67,6 +70,8 @@ Verdict = Literal["invalid", "fork", "gap", "failed"]
 
 _PATIENCE: Final = 10
 """How many stall timeouts a single feed may stand still at a source that delivers other feeds."""
+_WATCHED: Final = 5000
+"""How many feeds that are behind a tick looks at, at least."""
 
 
 class SendNotes(NamedTuple):
@@ -169,6 +174,7 @@ class EbtState:
     ) -> None:
         self._stall = stall_timeout
         self._graft = graft_delay
+        self._unheard = min(3 * graft_delay, stall_timeout)
         self._confirm = confirm_delay
         self._frame = notes_per_frame
         self._range = messages_per_range
@@ -306,11 +312,11 @@ class EbtState:
         table = self._peers.get(peer)
         if table is None:
             return {}
-        ids, wanted, told, flags = self._feeds.ids, self._feeds.flags, table.told, table.flags
+        ids, wanted, flags = self._feeds.ids, self._feeds.flags, table.flags
         return {
             ids[f]: claim
             for f, claim in enumerate(table.claims)
-            if claim != UNKNOWN and wanted[f] & WANTED and told[f] != NOT_REPLICATING and not flags[f] & BLOCKED
+            if claim != UNKNOWN and wanted[f] & WANTED and not flags[f] & (BLOCKED | RETRACTED)
         }
 
     # ---- what arrives
@@ -357,14 +363,19 @@ class EbtState:
         if table is None:
             return 0
         f = self._feeds.index.get(feed)
-        if f is None or table.told[f] < 0 or table.flags[f] & (BLOCKED | BANNED):
-            table.unrequested += last - first + 1
-            return 0
-        if not self._feeds.flags[f] & WANTED or self._feeds.flags[f] & FORKED:
+        if f is None:
             table.unrequested += last - first + 1
             return 0
         if table.claims[f] < last <= MAX_NOTE >> 1:
             table.claims[f] = last
+            table.sent[f] = max(table.sent[f], last)
+        if (
+            table.told[f] < 0
+            or table.flags[f] & (BLOCKED | BANNED)
+            or self._feeds.flags[f] & (WANTED | FORKED) != WANTED
+        ):
+            table.unrequested += last - first + 1
+            return 0
         heard = self._feeds.heard
         known = heard[f]
         if last <= known:
@@ -444,7 +455,10 @@ class EbtState:
                 self._not_added(f, t)
         retry = {table.slot for table in self._peers.values() if t - table.retried_at >= table.retry_after}
         retried: set[int] = set()
-        for f in list(self._behind):
+        # A liar can make every feed look behind: a large set is looked through over several ticks, each feed in turn.
+        for f in list(islice(self._behind, max(_WATCHED, len(self._behind) // 8))):
+            del self._behind[f]
+            self._behind[f] = None
             source = self._watch(f, t)
             if source is not None and source.slot in retry:
                 source.flags[f] &= ~RETRIED
@@ -539,6 +553,10 @@ class EbtState:
             table.bad_entries,
         )
 
+    def known_feeds(self) -> int:
+        """How many feeds take up memory: those wanted, held, or wanted earlier."""
+        return len(self._feeds.ids)
+
     def peers(self) -> list[str]:
         """Peers with a session."""
         return list(self._peers)
@@ -557,6 +575,7 @@ class EbtState:
             return
         if claim < 0:
             table.flags[f] = flags & ~TX
+            table.told[f] = UNKNOWN  # whatever we said is void: if the peer comes back, it is answered anew
             self._release(table, f, t)
             return
         local = feeds.local[f]
@@ -585,7 +604,7 @@ class EbtState:
         if source is None or (
             source is not table
             and source.claims[f] <= feeds.heard[f]
-            and not source.flags[f] & PROVEN
+            and source.flags[f] & (HEARD | PROVEN) == HEARD
             and not table.flags[f] & STALLED
         ):
             self._assign(f, table, t)
@@ -618,6 +637,8 @@ class EbtState:
         if told == UNKNOWN and self._feeds.source[f] == NOBODY:
             self._assign(f, table, t)
         elif told < 0 or flags & HEARD:
+            if told >= 0 and self._feeds.source[f] == table.slot:
+                self._feeds.source[f] = NOBODY  # it lags: asking it again would make it start over
             self._tell(table, f)
 
     # ---- inside: the role of source
@@ -693,6 +714,8 @@ class EbtState:
         if idle < self._graft:
             return None
         source = self._source(f)
+        if source is not None and not source.flags[f] & (HEARD | PROVEN) and idle < self._unheard:
+            return None  # its own notes may still be on their way
         offering = source is not None and source.claims[f] > feeds.heard[f]
         patient = idle < self._stall * _PATIENCE
         if source is not None and offering and (idle < self._stall or (patient and self._delivers(source, t))):
@@ -791,6 +814,8 @@ class EbtState:
             flags[f] &= ~FORCE
             if value != told[f] or forced:
                 told[f] = value
+                if value == NOT_REPLICATING:
+                    flags[f] |= RETRACTED
                 notes[feeds.ids[f]] = value
         waiting = table.refusals.waiting
         while waiting and len(notes) < self._frame:

@@ -29,6 +29,7 @@ STALLED: Final = 64  # the peer lost the role of source by standing still; clear
 PROVEN: Final = 128  # the peer delivered a useful message of the feed in this session
 UNCONFIRMED: Final = 256  # the peer delivered messages that no note of ours has confirmed yet
 FORCE: Final = 512  # send the queued note even if it repeats the last one
+RETRACTED: Final = 2048  # told -1 in this session; a later note may get lost, so the claim is not remembered
 RETRIED: Final = 1024  # asked again because of a gap; not once more until the feed has grown
 
 
