@@ -231,6 +231,7 @@ async def test_one_failing_handler_does_not_touch_the_others(caplog: pytest.LogC
         fine.write(b"first")
         doomed.write(b"die")
         assert await is_over(doomed)
+        doomed.abort()
         fine.write(b"hello")
         assert await fine.read() == b"hello"
         await fine.close()
