@@ -13,8 +13,9 @@ from starlette.types import Receive, Scope, Send
 from api.negotiation import Form, form
 from feeds.canonical_json import parse
 
-__all__ = ["NdjsonResponse", "disconnected", "document", "packed", "unpacked"]
+__all__ = ["NdjsonResponse", "disconnected", "document", "line_safe", "packed", "unpacked"]
 
+_LINE_ENDS: Final = tuple((end.encode(), b"\\u%04x" % ord(end)) for end in ("\x85", "\u2028", "\u2029"))
 _NDJSON_HEADERS: Final = [(b"content-type", b"application/x-ndjson"), (b"vary", b"Accept")]
 
 
@@ -51,6 +52,17 @@ def unpacked(text: bytes) -> object:
     return parse(text)
 
 
+def line_safe(texts: bytes) -> bytes:
+    """JSON texts in which nothing looks like the end of a line to readers that go by Unicode (Python's are among them).
+
+    JSON leaves U+0085, U+2028 and U+2029 as they are in strings, and they stand nowhere else; escaped there they mean
+    the same.
+    """
+    for raw, escaped in _LINE_ENDS:
+        texts = texts.replace(raw, escaped)
+    return texts
+
+
 class NdjsonResponse(Response):
     """Lines as they come. `send` waits while the client does not read, so nothing piles up here.
 
@@ -67,7 +79,7 @@ class NdjsonResponse(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _NDJSON_HEADERS})
             async for lines in self._lines:
-                await send({"type": "http.response.body", "body": lines, "more_body": True})
+                await send({"type": "http.response.body", "body": line_safe(lines), "more_body": True})
                 if gone.done() or self._stopping.is_set():
                     return
             await send({"type": "http.response.body", "body": b"", "more_body": False})

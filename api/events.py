@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.answers import disconnected, unpacked
+from api.answers import disconnected, line_safe, unpacked
 from api.errors import Problem
 from api.services import Services, sync_progress
 from feeds.log import Entry
@@ -237,4 +237,4 @@ def _message_event(entry: Entry) -> bytes:
 
 async def _write(send: Send, text: bytes) -> None:
     if text:
-        await send({"type": "http.response.body", "body": text, "more_body": True})
+        await send({"type": "http.response.body", "body": line_safe(text), "more_body": True})

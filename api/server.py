@@ -23,7 +23,7 @@ HEAD_TIMEOUT: Final = 10.0
 STALL_TIMEOUT: Final = 30.0
 """Seconds without progress after which a client that does not read is cut."""
 KEEP_ALIVE: Final = 30
-GRACE: Final = 2
+GRACE: Final = 1
 """Seconds for requests under way at the end, before they are cancelled."""
 HEAD_SIZE: Final = 64 * 1024
 BACKLOG: Final = 512
@@ -68,6 +68,11 @@ class HttpServer:
         """`http://127.0.0.1:8989`: where it can be reached on this machine."""
         host, port = self.address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def connections(self) -> int:
+        """TCP connections open now."""
+        return len(self._server.server_state.connections)
 
     async def start(self) -> None:
         """Begin to serve; returns once connections are accepted."""

@@ -102,10 +102,22 @@ async def test_loopback_names_with_any_port(api: Api, host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "evil.example", "evil.example:8989", "127.0.0.1.evil.example", "localhost.evil.example", "127.0.0.1@evil.test",
-        "localhost:8989:1", "localhost:port", "", "::1", "[::1", "localhost\t", "0.0.0.0", "127.0.0.2", "x.test#localhost",
+        "evil.example",
+        "evil.example:8989",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "127.0.0.1@evil.test",
+        "localhost:8989:1",
+        "localhost:port",
+        "",
+        "::1",
+        "[::1",
+        "localhost\t",
+        "0.0.0.0",
+        "127.0.0.2",
+        "x.test#localhost",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("path", ["/v1/whoami", "/v1/info", "/healthz"])
 async def test_foreign_hosts_get_nothing(api: Api, host: str, path: str) -> None:
     answer = await api.client.get(path, headers={"Host": host})
@@ -182,9 +194,18 @@ SECURITY = {
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/v1/info"), ("GET", "/v1/whoami"), ("GET", "/docs"), ("GET", "/nonsense"), ("PATCH", "/v1/whoami"),
-     ("POST", "/v1/messages"), ("GET", "/v1/messages?limit=x"), ("HEAD", "/v1/status"), ("OPTIONS", "/v1/messages")],
-)  # fmt: skip
+    [
+        ("GET", "/v1/info"),
+        ("GET", "/v1/whoami"),
+        ("GET", "/docs"),
+        ("GET", "/nonsense"),
+        ("PATCH", "/v1/whoami"),
+        ("POST", "/v1/messages"),
+        ("GET", "/v1/messages?limit=x"),
+        ("HEAD", "/v1/status"),
+        ("OPTIONS", "/v1/messages"),
+    ],
+)
 async def test_every_answer_carries_the_security_headers(api: Api, method: str, path: str) -> None:
     answer = await api.client.request(method, path)
     for name, value in SECURITY.items():

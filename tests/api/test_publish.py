@@ -105,7 +105,7 @@ async def test_one_after_another_and_all_at_once(api: Api) -> None:
         (b'{"content":{"type":"post","n":' + b"9" * 300_000 + b"}}", 201, ""),
         (b'{"content":{"type":"post","a":' + b"[" * 30 + b"]" * 30 + b"}}", 201, ""),
     ],
-)  # fmt: skip
+)
 async def test_bodies(api: Api, body: bytes, status: int, problem: str) -> None:
     answer = await post(api, body)
     assert answer.status_code == status

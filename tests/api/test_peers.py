@@ -1,0 +1,83 @@
+"""Peers: the list, dialling with every outcome, hanging up."""
+
+from urllib.parse import quote
+
+import pytest
+
+from api.models import PeerList
+from replication.errors import DialFailed, DialTimeout, HandshakeFailed, InvalidAddress, ReplicationError
+from replication.peer_info import Direction, PeerState
+from tests.api.test_access import code
+from tests.support import builders
+from tests.support.api import Api, peer_info
+
+FRIEND = builders.keypair("friend").id
+ADDRESS = "net:192.168.1.7:8008~shs:" + FRIEND[1:-8]
+
+
+async def test_the_list(api: Api) -> None:
+    api.peers.known = [
+        peer_info(FRIEND, since=2, replication="ebt", bytes_in=10, redial_in=1.5),
+        peer_info(
+            builders.keypair("b").id, since=1, direction=Direction.INCOMING, state=PeerState.DISCONNECTED, error="gone"
+        ),
+        peer_info(builders.keypair("c").id, since=3, state=PeerState.DIALLING, failures=2),
+    ]
+    items = PeerList.model_validate((await api.client.get("/v1/peers")).json()).items
+    assert [peer.since for peer in items] == [1, 2, 3]
+    assert [peer.state for peer in items] == ["disconnected", "connected", "dialling"]
+    first = (await api.client.get("/v1/peers?limit=2&order=desc")).json()
+    second = (await api.client.get("/v1/peers", params={"order": "desc", "cursor": first["next"]})).json()
+    assert [peer["since"] for peer in first["items"] + second["items"]] == [3, 2, 1]
+    status = (await api.client.get("/v1/status")).json()
+    assert status["peers"] == {"connected": 1, "known": 3}
+
+
+async def test_dialling(api: Api) -> None:
+    api.peers.answer = peer_info(FRIEND)
+    answer = await api.client.post("/v1/peers", json={"address": ADDRESS})
+    assert answer.status_code == 200
+    assert answer.json() == {"id": FRIEND, "state": "connected", "address": ADDRESS}
+    assert api.peers.dialled == [ADDRESS]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "problem"),
+    [
+        (InvalidAddress("no port in 'net:x'"), 400, "invalid-address"),
+        (HandshakeFailed("hello", "the peer closed the connection"), 502, "handshake-failed"),
+        (DialFailed("connect", "connection refused"), 502, "handshake-failed"),
+        (DialTimeout("connect", "no answer within 15 seconds"), 504, "dial-timeout"),
+        (ReplicationError("something nobody thought of"), 500, "internal-error"),
+    ],
+)
+async def test_dialling_in_vain(api: Api, failure: ReplicationError, status: int, problem: str) -> None:
+    api.peers.failure = failure
+    answer = await api.client.post("/v1/peers", json={"address": ADDRESS})
+    assert answer.status_code == status
+    assert code(answer) == problem
+    if isinstance(failure, DialFailed):
+        assert (answer.json()["step"], answer.json()["reason"]) == (failure.step, failure.reason)
+    if status == 500:
+        assert "nobody thought of" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "body", ["{}", '{"address":1}', '{"address":null}', '{"address":["x"]}', '{"address":"x","port":1}', "[]", "7"]
+)
+async def test_bodies_of_other_shapes(api: Api, body: str) -> None:
+    answer = await api.client.post("/v1/peers", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert code(answer) == "invalid-body"
+    assert not api.peers.dialled
+
+
+async def test_hanging_up(api: Api) -> None:
+    api.peers.known = [peer_info(FRIEND)]
+    path = f"/v1/peers/{quote(FRIEND, safe='')}"
+    answer = await api.client.delete(path)
+    assert answer.status_code == 204
+    assert answer.content == b""
+    assert api.peers.known == []
+    assert code(await api.client.delete(path)) == "peer-not-found"
+    assert code(await api.client.delete("/v1/peers/x")) == "invalid-id"

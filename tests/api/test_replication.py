@@ -1,0 +1,61 @@
+"""Replication as the API shows it, and asking for a feed by hand."""
+
+from urllib.parse import quote
+
+import pytest
+
+from api.models import FeedReplication, Replication
+from tests.api.test_access import code
+from tests.support import builders
+from tests.support.api import Api
+
+FRIEND = builders.keypair("friend").id
+
+
+async def test_the_overview(api: Api) -> None:
+    Replication.model_validate((await api.client.get("/v1/replication")).json())
+
+
+async def test_one_feed_in_every_spelling(api: Api) -> None:
+    bare = FRIEND[1:-8].replace("+", "-").replace("/", "_")
+    for spelling in (quote(FRIEND, safe=""), f"ssb:feed/ed25519/{bare}", bare):
+        answer = await api.client.get(f"/v1/replication/{spelling}")
+        assert FeedReplication.model_validate(answer.json()).feed == FRIEND
+    assert code(await api.client.get("/v1/replication/nonsense")) == "invalid-id"
+
+
+@pytest.mark.parametrize("replicate", [True, False])
+async def test_asking_by_hand(api: Api, replicate: bool) -> None:
+    body = {"feed": FRIEND[1:-8].replace("+", "-").replace("/", "_"), "replicate": replicate}
+    answer = await api.client.post("/v1/replication/request", json=body)
+    assert answer.status_code == 200
+    assert answer.json() == {"feed": FRIEND, "replicate": replicate}
+    assert api.replication.requests == {FRIEND: replicate}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "problem"),
+    [
+        ({"feed": FRIEND}, 422, "invalid-body"),
+        ({"replicate": True}, 422, "invalid-body"),
+        ({"feed": FRIEND, "replicate": 1}, 422, "invalid-body"),
+        ({"feed": FRIEND, "replicate": "true"}, 422, "invalid-body"),
+        ({"feed": 7, "replicate": True}, 422, "invalid-body"),
+        ({"feed": FRIEND, "replicate": True, "hops": 3}, 422, "invalid-body"),
+        ({"feed": "x", "replicate": True}, 400, "invalid-id"),
+        ({"feed": builders.message_id(1), "replicate": True}, 400, "invalid-id"),
+    ],
+)
+async def test_requests_of_other_shapes(api: Api, body: dict[str, object], status: int, problem: str) -> None:
+    answer = await api.client.post("/v1/replication/request", json=body)
+    assert answer.status_code == status
+    assert code(answer) == problem
+    assert api.replication.requests == {}
+
+
+async def test_our_own_feed_cannot_be_refused(api: Api) -> None:
+    answer = await api.client.post("/v1/replication/request", json={"feed": api.me, "replicate": False})
+    assert code(answer) == "invalid-body"
+    assert (
+        await api.client.post("/v1/replication/request", json={"feed": api.me, "replicate": True})
+    ).status_code == 200
