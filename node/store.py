@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.idempotency import IDEMPOTENCY
 from feeds.database import Database
 from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
@@ -46,7 +47,7 @@ async def open_store(
     path: Path, keypair: Keypair, *, hmac_key: bytes | None, now: Callable[[], float]
 ) -> AsyncIterator[Store]:
     """Open the database and everything that reads and writes it; `now` gives seconds since 1970. Raises StoreError."""
-    database = await Database.open(path, [FEEDS, REPLICATION])
+    database = await Database.open(path, [FEEDS, REPLICATION, IDEMPOTENCY])
     try:
         receive_log = await Log.open(database, type_index=message_types.positions)
         indexer = await Indexer.open(database, [Contacts(), MessageTypes(), Links()])
