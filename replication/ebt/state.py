@@ -39,11 +39,15 @@ limits    Values outside -1..2**31-1 and keys that are no feed ids are skipped; 
 ========  ==========================================================================================================
 """
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
-from typing import Final, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal
 
-from replication.ebt.notes import MAX_NOTE, NOT_REPLICATING, is_classic_feed, unwrap
+from replication.ebt import status
+from replication.ebt.effects import Breach, Ready, SendNotes, SendRange
+from replication.ebt.notes import MAX_NOTE, MAX_SEQUENCE, NOT_REPLICATING, is_classic_feed, unwrap
+from replication.ebt.outbox import Outbox
+from replication.ebt.sources import PATIENCE, Sources
+from replication.ebt.status import FeedStatus, PairStatus, PeerStatus
 from replication.ebt.tables import (
     BANNED,
     BLOCKED,
@@ -55,7 +59,6 @@ from replication.ebt.tables import (
     PROVEN,
     RETRACTED,
     RETRIED,
-    SEND_QUEUED,
     STALLED,
     TX,
     UNCONFIRMED,
@@ -65,79 +68,20 @@ from replication.ebt.tables import (
     PeerTable,
 )
 
+__all__ = [
+    "Breach",
+    "EbtState",
+    "FeedStatus",
+    "PairStatus",
+    "PeerStatus",
+    "Ready",
+    "SendNotes",
+    "SendRange",
+    "Verdict",
+]
+
 Verdict = Literal["invalid", "fork", "gap", "failed"]
 """Why ingest did not take messages: the peer's fault, a fork, out of step, or our own fault (disk)."""
-
-_PATIENCE: Final = 10
-"""How many stall timeouts a single feed may stand still at a source that delivers other feeds."""
-_WATCHED: Final = 5000
-"""How many feeds that are behind a tick looks at, at least."""
-
-
-class SendNotes(NamedTuple):
-    """Send one JSON frame of notes to ``peer``: feed id -> note value, at most ``notes_per_frame`` of them."""
-
-    peer: str
-    notes: dict[str, int]
-
-
-class SendRange(NamedTuple):
-    """Send the messages ``after`` < sequence <= ``upto`` of ``feed`` to ``peer``, in order."""
-
-    peer: str
-    feed: str
-    after: int
-    upto: int
-
-
-class Ready(NamedTuple):
-    """``outgoing(peer)`` has something; not repeated until that has returned an empty list."""
-
-    peer: str
-
-
-class Breach(NamedTuple):
-    """The peer breaks the protocol: close its connection. ``reason`` is for our log and people."""
-
-    peer: str
-    reason: str
-
-
-class PairStatus(NamedTuple):
-    """One peer and one feed: its claim (None: never spoke of it, -1: does not replicate it), who sends to whom."""
-
-    claim: int | None
-    told: int | None
-    sending: bool
-    receiving: bool
-    sent: int
-
-
-class FeedStatus(NamedTuple):
-    """One feed: our sequence, whether we want it, who supplies it and what each connected peer says."""
-
-    feed: str
-    sequence: int
-    wanted: bool
-    forked: bool
-    source: str | None
-    peers: dict[str, PairStatus]
-
-
-class PeerStatus(NamedTuple):
-    """One session. ``missing`` and ``owed`` count messages: those it claims beyond ours, those it still wants."""
-
-    peer: str
-    client: bool
-    open: bool
-    missing: int
-    owed: int
-    received: int
-    sent: int
-    duplicates: int
-    unrequested: int
-    invalid: int
-    bad_entries: int
 
 
 class EbtState:
@@ -173,20 +117,16 @@ class EbtState:
         bad_entries: int = 100,
     ) -> None:
         self._stall = stall_timeout
-        self._graft = graft_delay
-        self._unheard = min(3 * graft_delay, stall_timeout)
         self._confirm = confirm_delay
-        self._frame = notes_per_frame
-        self._range = messages_per_range
         self._refusals = refusals
         self._bad_entries = bad_entries
         self._feeds = FeedTable()
         self._peers: dict[str, PeerTable] = {}
-        self._slots: list[PeerTable | None] = []
+        self._outbox = Outbox(self._feeds, notes_per_frame=notes_per_frame, messages_per_range=messages_per_range)
+        self._sources = Sources(self._feeds, self._outbox, stall_timeout=stall_timeout, graft_delay=graft_delay)
         self._blocks: dict[str, set[str]] = {}
-        self._behind: dict[int, None] = {}
         self._pending: dict[int, PeerTable] = {}
-        self._effects: list[Ready | Breach] = []
+        """Feeds of which messages are in ingest, and who delivered the last of them."""
         self._sessions = 0
         self._now = 0.0
         self._offset: float | None = None
@@ -200,10 +140,10 @@ class EbtState:
         lower = sequence < feeds.local[f]
         feeds.local[f] = feeds.heard[f] = sequence
         self._pending.pop(f, None)
-        for peer in self._peers.values():
-            if lower and peer.open and peer.told[f] > NOT_REPLICATING:
-                peer.sent[f] = min(peer.sent[f], max(peer.claims[f], 0))
-                self._tell(peer, f)
+        for table in self._peers.values():
+            if lower and table.open and table.told[f] > NOT_REPLICATING:
+                table.sent[f] = min(table.sent[f], sequence)
+                self._outbox.tell(table, f)
 
     def want(self, feed: str, wanted: bool, now: float) -> None:
         """Start or stop replicating ``feed`` with whoever is, or will be, connected."""
@@ -212,18 +152,16 @@ class EbtState:
         feeds = self._feeds
         if bool(feeds.flags[f] & WANTED) is wanted:
             return
-        if not wanted:
+        if wanted:
+            feeds.flags[f] |= WANTED
+            for table in self._peers.values():
+                if table.open:
+                    self._mention(table, f, t)
+        else:
             feeds.flags[f] &= ~WANTED
-            feeds.source[f] = NOBODY
-            self._behind.pop(f, None)
-            for peer in self._peers.values():
-                if peer.open and (peer.told[f] != UNKNOWN or peer.flags[f] & NOTE_QUEUED):
-                    self._tell(peer, f)
-            return
-        feeds.flags[f] |= WANTED
-        for peer in self._peers.values():
-            if peer.open:
-                self._mention(peer, f, t)
+            self._sources.drop(f)
+            for table in self._peers.values():
+                self._retract(table, f)
 
     def block(self, feed: str, peer: str, blocked: bool, now: float) -> None:
         """Keep ``feed`` and ``peer`` apart, or no longer (the feed's owner blocks the peer, or we do)."""
@@ -237,14 +175,11 @@ class EbtState:
         if table is None or f is None or bool(table.flags[f] & BLOCKED) is blocked:
             return
         table.flags[f] ^= BLOCKED
-        if not blocked:
-            if table.open and self._feeds.flags[f] & WANTED:
-                self._mention(table, f, t)
-            return
-        table.flags[f] &= ~TX
-        self._release(table, f, t)
-        if table.open and (table.told[f] != UNKNOWN or table.flags[f] & NOTE_QUEUED):
-            self._tell(table, f)
+        if blocked:
+            self._sources.release(table, f, t)
+            self._retract(table, f)
+        elif table.open and self._feeds.flags[f] & WANTED:
+            self._mention(table, f, t)
 
     def fork(self, feed: str, now: float) -> None:
         """``feed`` is known to be forked: ask nobody for more of it."""
@@ -253,9 +188,8 @@ class EbtState:
         feeds = self._feeds
         feeds.flags[f] |= FORKED
         feeds.heard[f] = feeds.local[f]
-        self._behind.pop(f, None)
         self._pending.pop(f, None)
-        self._assign(f, None, t)
+        self._sources.assign(f, None, t)
 
     # ---- sessions
 
@@ -269,17 +203,20 @@ class EbtState:
         if peer in self._peers:
             remembered = self.disconnect(peer, now)
         self._sessions += 1
-        slot = self._free_slot()
         feeds = self._feeds
         table = PeerTable(
-            peer, slot, client=client, session=self._sessions, feeds=len(feeds.ids), refusals=self._refusals
+            peer,
+            self._sources.free_slot(),
+            client=client,
+            session=self._sessions,
+            feeds=len(feeds.ids),
+            refusals=self._refusals,
         )
-        table.retry_after = self._stall * _PATIENCE
-        self._slots[slot] = table
+        self._sources.add(table)
         self._peers[peer] = table
         for feed, claim in remembered.items():
             f = feeds.index.get(feed)
-            if f is not None and NOT_REPLICATING <= claim <= MAX_NOTE >> 1:
+            if f is not None and NOT_REPLICATING <= claim <= MAX_SEQUENCE:
                 table.claims[f] = claim
         for feed in self._blocks.get(peer, ()):
             f = feeds.index.get(feed)
@@ -292,7 +229,7 @@ class EbtState:
     def disconnect(self, peer: str, now: float, session: int | None = None) -> dict[str, int]:
         """The stream with ``peer`` has ended; the result is the clock to remember for it ({} for an old session).
 
-        Feeds are left out that we do not replicate with the peer, since it was told so and will not mention them.
+        Feeds are left out that the peer was told we do not replicate: it will not mention them by itself.
         """
         t = self._time(now)
         table = self._peers.get(peer)
@@ -300,11 +237,7 @@ class EbtState:
             return {}
         clock = self.clock_of(peer)
         del self._peers[peer]
-        self._slots[table.slot] = None
-        source = self._feeds.source
-        for f in [f for f, slot in enumerate(source) if slot == table.slot]:
-            source[f] = NOBODY
-            self._hand_over(f, table.slot, t)
+        self._sources.remove(table, t)
         return clock
 
     def clock_of(self, peer: str) -> dict[str, int]:
@@ -345,7 +278,7 @@ class EbtState:
             elif not isinstance(feed, str) or not is_classic_feed(feed):
                 bad += not (isinstance(feed, str) and feed.startswith("ssb:"))
             elif number != NOT_REPLICATING and table.refusals.add(feed):
-                self._signal(table)
+                self._outbox.signal(table)
         if bad:
             self._bad(table, bad)
 
@@ -362,35 +295,30 @@ class EbtState:
         table = self._peers.get(peer)
         if table is None:
             return 0
-        f = self._feeds.index.get(feed)
-        if f is None:
-            table.unrequested += last - first + 1
+        feeds = self._feeds
+        f = feeds.index.get(feed)
+        if f is None or not 0 < first <= last <= MAX_SEQUENCE:
+            table.unrequested += max(1, last - first + 1)
             return 0
-        if table.claims[f] < last <= MAX_NOTE >> 1:
+        if table.claims[f] < last:
             table.claims[f] = last
             table.sent[f] = max(table.sent[f], last)
-        if (
-            table.told[f] < 0
-            or table.flags[f] & (BLOCKED | BANNED)
-            or self._feeds.flags[f] & (WANTED | FORKED) != WANTED
-        ):
+        flags = table.flags[f]
+        if table.told[f] < 0 or flags & (BLOCKED | BANNED) or feeds.flags[f] & (WANTED | FORKED) != WANTED:
             table.unrequested += last - first + 1
             return 0
-        heard = self._feeds.heard
-        known = heard[f]
+        known = feeds.heard[f]
         if last <= known:
             self._duplicate(table, f, last - first + 1)
             return 0
-        if first > known + 1 or last > MAX_NOTE >> 1:
+        if first > known + 1:
             self._gap(table, f, last - first + 1)
             return 0
-        t = self._time(now)
-        heard[f] = last
+        feeds.heard[f] = last
+        feeds.progress[f] = table.delivered_at = self._time(now)
         self._pending[f] = table
-        self._feeds.progress[f] = table.delivered_at = t
-        table.duplicates += max(0, known + 1 - first)
+        table.duplicates += known + 1 - first
         table.received += last - known
-        flags = table.flags[f]
         if not flags & UNCONFIRMED:
             table.unconfirmed.push(f)
         table.flags[f] = (flags | PROVEN | UNCONFIRMED) & ~STALLED
@@ -411,12 +339,12 @@ class EbtState:
         if settled:
             feeds.heard[f] = sequence
             self._pending.pop(f, None)
-        source = self._source(f)
+        source = self._sources.of(f)
         if source is not None:
             source.flags[f] &= ~RETRIED
-            source.retry_after = self._stall * _PATIENCE
-            if settled and (source.told[f] < 0 or source.told[f] & 1 or source.flags[f] & FORCE):
-                self._tell(source, f)  # was put off until the messages in hand were added
+            source.retry_after = self._stall * PATIENCE
+            if settled and (source.flags[f] & FORCE or not source.asked(f)):
+                self._outbox.tell(source, f)  # was put off until the messages in hand were added
         if feeds.flags[f] & WANTED:
             for table in self._peers.values():
                 if table.open:
@@ -436,7 +364,7 @@ class EbtState:
             table.invalid += 1
             table.flags[f] |= BANNED
             if self._feeds.source[f] == table.slot:
-                self._assign(f, None, t)
+                self._sources.assign(f, None, t)
         self._not_added(f, t)
 
     # ---- time
@@ -444,40 +372,26 @@ class EbtState:
     @property
     def busy(self) -> bool:
         """Whether ``tick`` has anything to watch; if not, it need not be called."""
-        return bool(self._behind or self._pending or any(table.unconfirmed for table in self._peers.values()))
+        unconfirmed = any(len(table.unconfirmed) for table in self._peers.values())
+        return self._sources.watching or bool(self._pending) or unconfirmed
 
     def tick(self, now: float) -> None:
         """Look for stalled sources and quiet peers. To be called about twice a second while ``busy``."""
         t = self._time(now)
         for f, table in list(self._pending.items()):
-            gone = self._slots[table.slot] is not table
-            if t - self._feeds.progress[f] >= self._stall * (1 if gone else _PATIENCE):
+            patience = PATIENCE if self._sources.present(table) else 1
+            if t - self._feeds.progress[f] >= self._stall * patience:
                 self._not_added(f, t)
-        retry = {table.slot for table in self._peers.values() if t - table.retried_at >= table.retry_after}
-        retried: set[int] = set()
-        # A liar can make every feed look behind: a large set is looked through over several ticks, each feed in turn.
-        for f in list(islice(self._behind, max(_WATCHED, len(self._behind) // 8))):
-            del self._behind[f]
-            self._behind[f] = None
-            source = self._watch(f, t)
-            if source is not None and source.slot in retry:
-                source.flags[f] &= ~RETRIED
-                self._ask_again(source, f)
-                retried.add(source.slot)
-        for table in self._peers.values():
-            if table.slot in retried:
-                table.retried_at = t
-                table.retry_after *= 2
+        self._sources.tick(t)
         for table in self._peers.values():
             if len(table.unconfirmed) and t - table.delivered_at >= self._confirm:
-                self._confirm_all(table)
+                self._outbox.confirm(table)
 
     # ---- what is to be done
 
     def effects(self) -> list[Ready | Breach]:
         """What came up since the last call."""
-        effects, self._effects = self._effects, []
-        return effects
+        return self._outbox.effects()
 
     def outgoing(self, peer: str, messages: int = 1000) -> list[SendNotes | SendRange]:
         """What to write to ``peer`` next: at most one frame of notes, then ranges of at most ``messages`` messages.
@@ -485,73 +399,20 @@ class EbtState:
         To be called when the stream can take more, until it returns an empty list. Feeds take turns.
         """
         table = self._peers.get(peer)
-        if table is None:
-            return []
-        out: list[SendNotes | SendRange] = []
-        notes = self._next_notes(table)
-        if notes or table.first_due:
-            table.first_due = False
-            out.append(SendNotes(peer, notes))
-        if not len(table.notes):
-            # A reference peer that gets a feed's messages before our first note on it loses count of that feed.
-            out.extend(self._next_ranges(table, messages))
-        if not out:
-            table.signalled = False
-        return out
+        return [] if table is None else self._outbox.take(table, messages)
 
     # ---- for people
 
     def feed_status(self, feed: str) -> FeedStatus:
         """All that is known of one feed (also of one we have never heard of)."""
         f = self._feeds.index.get(feed)
-        if f is None:
-            return FeedStatus(feed, 0, wanted=False, forked=False, source=None, peers={})
-        flags, source = self._feeds.flags[f], self._source(f)
-        peers = {
-            table.id: PairStatus(
-                claim=None if table.claims[f] == UNKNOWN else table.claims[f],
-                told=None if table.told[f] == UNKNOWN else table.told[f] >> 1,
-                sending=bool(table.flags[f] & TX),
-                receiving=table.told[f] >= 0 and not table.told[f] & 1,
-                sent=table.sent[f],
-            )
-            for table in self._peers.values()
-            if table.claims[f] != UNKNOWN or table.told[f] != UNKNOWN
-        }
-        return FeedStatus(
-            feed,
-            self._feeds.local[f],
-            wanted=bool(flags & WANTED),
-            forked=bool(flags & FORKED),
-            source=None if source is None else source.id,
-            peers=peers,
-        )
+        source = None if f is None else self._sources.of(f)
+        return status.of_feed(self._feeds, feed, None if source is None else source.id, self._peers.values())
 
     def peer_status(self, peer: str) -> PeerStatus | None:
         """Figures of one session; None if there is none. Looks at every feed."""
         table = self._peers.get(peer)
-        if table is None:
-            return None
-        missing = owed = 0
-        for f, (local, claim, flags) in enumerate(zip(self._feeds.local, table.claims, table.flags, strict=True)):
-            if not self._feeds.flags[f] & WANTED or flags & BLOCKED:
-                continue
-            missing += max(0, claim - local)
-            if flags & TX:
-                owed += max(0, local - table.sent[f])
-        return PeerStatus(
-            peer,
-            table.client,
-            table.open,
-            missing,
-            owed,
-            table.received,
-            table.sent_messages,
-            table.duplicates,
-            table.unrequested,
-            table.invalid,
-            table.bad_entries,
-        )
+        return None if table is None else status.of_peer(self._feeds, table)
 
     def known_feeds(self) -> int:
         """How many feeds take up memory: those wanted, held, or wanted earlier."""
@@ -561,285 +422,102 @@ class EbtState:
         """Peers with a session."""
         return list(self._peers)
 
-    # ---- inside: notes and messages of one feed
+    # ---- inside
 
     def _note(self, table: PeerTable, f: int, number: int, t: float) -> None:
         """One entry of the peer's notes, for a feed we know; ``number`` is a valid note value."""
         feeds = self._feeds
-        flags = table.flags[f] | HEARD
+        flags = (table.flags[f] | HEARD) & ~TX
         claim = table.claims[f] = number >> 1
-        if not feeds.flags[f] & WANTED or flags & BLOCKED:
-            table.flags[f] = flags & ~TX
+        table.flags[f] = flags
+        if feeds.flags[f] & WANTED == 0 or flags & BLOCKED:
             if claim >= 0:
-                self._tell(table, f)
+                self._outbox.tell(table, f)
             return
         if claim < 0:
-            table.flags[f] = flags & ~TX
             table.told[f] = UNKNOWN  # whatever we said is void: if the peer comes back, it is answered anew
-            self._release(table, f, t)
+            self._sources.release(table, f, t)
             return
-        local = feeds.local[f]
+        local, told = feeds.local[f], table.told[f]
         table.sent[f] = claim
-        if number & 1:
-            table.flags[f] = flags & ~TX
-        else:
+        if not number & 1:
             table.flags[f] = flags | TX
             if local > claim:
-                self._queue_send(table, f)
-        told = table.told[f]
+                self._outbox.send(table, f)
         if claim > feeds.heard[f]:
-            self._weigh(table, f, t)
-        elif told < 0 and feeds.source[f] == NOBODY and not feeds.flags[f] & FORKED and not flags & BANNED:
-            self._assign(f, table, t)
+            self._sources.weigh(table, f, t)
+        elif told < 0:
+            self._sources.invite(table, f, t)
         if told < 0 or (number & 1 and local > claim and told >> 1 < local):
-            self._tell(table, f)
-
-    def _weigh(self, table: PeerTable, f: int, t: float) -> None:
-        """The peer claims more than we heard: give it the role of source now, or leave it to ``tick``."""
-        feeds = self._feeds
-        if feeds.flags[f] & FORKED or table.flags[f] & BANNED:
-            return
-        self._fall_behind(f, t)
-        source = self._source(f)
-        if source is None or (
-            source is not table
-            and source.claims[f] <= feeds.heard[f]
-            and source.flags[f] & (HEARD | PROVEN) == HEARD
-            and not table.flags[f] & STALLED
-        ):
-            self._assign(f, table, t)
+            self._outbox.tell(table, f)
 
     def _duplicate(self, table: PeerTable, f: int, count: int) -> None:
         """Messages that we hold already: the peer need not push this feed unless it has more to offer."""
         table.duplicates += count
         if self._feeds.source[f] == table.slot and table.claims[f] <= self._feeds.heard[f]:
             self._feeds.source[f] = NOBODY
-            self._tell(table, f)
+            self._outbox.tell(table, f)
 
     def _gap(self, table: PeerTable, f: int, count: int) -> None:
         """Messages that do not follow on what we heard: something between us was lost."""
         table.unrequested += count
         if self._feeds.source[f] == table.slot:
-            self._ask_again(table, f)
+            self._outbox.ask_again(table, f)
 
     def _offer(self, table: PeerTable, f: int, sequence: int, t: float) -> None:
         """The log grew: send, or tell, or leave it."""
-        flags, claim = table.flags[f], table.claims[f]
+        flags, told = table.flags[f], table.told[f]
         if flags & BLOCKED:
             return
         if flags & TX:
             if table.sent[f] < sequence:
-                self._queue_send(table, f)
+                self._outbox.send(table, f)
             return
-        told = table.told[f]
+        claim = table.claims[f]
         if claim == NOT_REPLICATING or claim >= sequence or told >> 1 >= sequence:
             return
-        if told == UNKNOWN and self._feeds.source[f] == NOBODY:
-            self._assign(f, table, t)
-        elif told < 0 or flags & HEARD:
-            if told >= 0 and self._feeds.source[f] == table.slot:
+        if told < 0:
+            self._sources.invite(table, f, t)
+            self._outbox.tell(table, f)
+        elif flags & HEARD:
+            if self._feeds.source[f] == table.slot:
                 self._feeds.source[f] = NOBODY  # it lags: asking it again would make it start over
-            self._tell(table, f)
-
-    # ---- inside: the role of source
+            self._outbox.tell(table, f)
 
     def _mention(self, table: PeerTable, f: int, t: float) -> None:
         """Tell a peer of a wanted feed, asking it to send unless somebody else is asked already."""
-        feeds = self._feeds
-        if table.flags[f] & BLOCKED or (table.claims[f] == NOT_REPLICATING and table.told[f] == UNKNOWN):
+        claim = table.claims[f]
+        if table.flags[f] & BLOCKED or (claim == NOT_REPLICATING and table.told[f] == UNKNOWN):
             return
-        self._tell(table, f)
-        if table.claims[f] > feeds.heard[f]:
-            self._weigh(table, f, t)
-        elif feeds.source[f] == NOBODY and not feeds.flags[f] & FORKED and not table.flags[f] & BANNED:
-            self._assign(f, table, t)
-
-    def _source(self, f: int) -> PeerTable | None:
-        slot = self._feeds.source[f]
-        return None if slot == NOBODY else self._slots[slot]
-
-    def _assign(self, f: int, table: PeerTable | None, t: float) -> None:
-        """Make ``table`` the source of the feed (None: nobody) and tell both whom it concerns."""
-        feeds = self._feeds
-        old = self._source(f)
-        if old is table:
-            return
-        feeds.source[f] = NOBODY if table is None else table.slot
-        feeds.progress[f] = t
-        if old is not None:
-            self._tell(old, f)
-        if table is not None:
-            table.flags[f] &= ~RETRIED
-            self._tell(table, f)
-
-    def _release(self, table: PeerTable, f: int, t: float) -> None:
-        """The peer can no longer be the source of the feed."""
-        if self._feeds.source[f] == table.slot:
-            self._assign(f, None, t)
-            self._hand_over(f, table.slot, t)
-
-    def _hand_over(self, f: int, slot: int, t: float) -> None:
-        """Find a source for a feed that has none, if somebody claims more than we heard."""
-        fresh, stalled = self._candidates(f, slot)
-        if fresh is not None or stalled is not None:
-            self._fall_behind(f, t)
-            self._assign(f, fresh or stalled, t)
-
-    def _candidates(self, f: int, slot: int) -> tuple[PeerTable | None, PeerTable | None]:
-        """The next peers after ``slot``, in turn, that claim more than we heard: one in good standing, one not."""
-        feeds = self._feeds
-        if not feeds.flags[f] & WANTED or feeds.flags[f] & FORKED:
-            return None, None
-        heard, stalled = feeds.heard[f], None
-        for table in self._slots[slot + 1 :] + self._slots[: slot + 1]:
-            if table is None or not table.open or table.claims[f] <= heard or table.flags[f] & (BLOCKED | BANNED):
-                continue
-            if not table.flags[f] & STALLED:
-                return table, stalled
-            stalled = stalled or table
-        return None, stalled
-
-    def _fall_behind(self, f: int, t: float) -> None:
-        if f not in self._behind:
-            self._behind[f] = None
-            self._feeds.progress[f] = t
-
-    def _watch(self, f: int, t: float) -> PeerTable | None:
-        """One feed of which somebody claims more: change its source if it is time to.
-
-        Returns the source if it stands still and there is nobody to take its place.
-        """
-        feeds = self._feeds
-        idle = t - feeds.progress[f]
-        if idle < self._graft:
-            return None
-        source = self._source(f)
-        if source is not None and not source.flags[f] & (HEARD | PROVEN) and idle < self._unheard:
-            return None  # its own notes may still be on their way
-        offering = source is not None and source.claims[f] > feeds.heard[f]
-        patient = idle < self._stall * _PATIENCE
-        if source is not None and offering and (idle < self._stall or (patient and self._delivers(source, t))):
-            return None
-        fresh, stalled = self._candidates(f, feeds.source[f])
-        if fresh is None and stalled is None:
-            del self._behind[f]
-            return None
-        if source is None:
-            self._assign(f, fresh or stalled, t)
-        elif not offering:
-            if fresh is not None or not patient:
-                self._assign(f, fresh or stalled, t)
+        self._outbox.tell(table, f)
+        if claim > self._feeds.heard[f]:
+            self._sources.weigh(table, f, t)
         else:
-            source.flags[f] |= STALLED
-            if fresh is source or (fresh is None and stalled is source):
-                return None if patient else source
-            self._assign(f, fresh or stalled, t)
-        return None
+            self._sources.invite(table, f, t)
 
-    def _delivers(self, table: PeerTable, t: float) -> bool:
-        return t - table.delivered_at < self._stall
+    def _retract(self, table: PeerTable, f: int) -> None:
+        """Tell a peer that we no longer replicate the feed with it, if it was ever mentioned."""
+        table.flags[f] &= ~TX
+        if table.told[f] != UNKNOWN or table.flags[f] & NOTE_QUEUED:
+            self._outbox.tell(table, f)
 
     def _not_added(self, f: int, t: float) -> None:
         """Messages let through were not added, or no verdict came: act as if they had never arrived."""
         feeds = self._feeds
         feeds.heard[f] = feeds.local[f]
         self._pending.pop(f, None)
-        source = self._source(f)
+        source = self._sources.of(f)
         if source is None:
-            self._hand_over(f, NOBODY, t)
+            self._sources.hand_over(f, NOBODY, t)
         else:
-            self._ask_again(source, f)
-            self._fall_behind(f, t)
-
-    # ---- inside: queues
-
-    def _ask_again(self, table: PeerTable, f: int) -> None:
-        """Repeat our note for the feed, so that the peer starts over after what we have; once until it grows."""
-        if not table.flags[f] & RETRIED or table.told[f] < 0 or table.told[f] & 1:
-            table.flags[f] |= RETRIED | FORCE
-            self._tell(table, f)
-
-    def _tell(self, table: PeerTable, f: int) -> None:
-        if table.open and not table.flags[f] & NOTE_QUEUED:
-            table.flags[f] |= NOTE_QUEUED
-            table.notes.push(f)
-            self._signal(table)
-
-    def _queue_send(self, table: PeerTable, f: int) -> None:
-        if not table.flags[f] & SEND_QUEUED:
-            table.flags[f] |= SEND_QUEUED
-            table.sends.push(f)
-            self._signal(table)
-
-    def _signal(self, table: PeerTable) -> None:
-        if not table.signalled:
-            table.signalled = True
-            self._effects.append(Ready(table.id))
+            self._outbox.ask_again(source, f)
+            self._sources.fall_behind(f, t)
 
     def _bad(self, table: PeerTable, count: int) -> None:
         before = table.bad_entries
         table.bad_entries += count
         if before < self._bad_entries <= table.bad_entries:
-            self._effects.append(Breach(table.id, f"{table.bad_entries} bad entries in EBT notes"))
-
-    def _confirm_all(self, table: PeerTable) -> None:
-        """Tell the peer how much of what it delivered we hold; what is still in ingest waits for the next time."""
-        for _ in range(len(table.unconfirmed)):
-            f = table.unconfirmed.pop()
-            if f in self._pending:
-                table.unconfirmed.push(f)
-                continue
-            table.flags[f] &= ~UNCONFIRMED
-            self._tell(table, f)
-
-    def _next_notes(self, table: PeerTable) -> dict[str, int]:
-        feeds, told, flags = self._feeds, table.told, table.flags
-        notes: dict[str, int] = {}
-        while len(notes) < self._frame and len(table.notes):
-            f = table.notes.pop()
-            forced = flags[f] & FORCE
-            flags[f] &= ~NOTE_QUEUED
-            if not feeds.flags[f] & WANTED or flags[f] & BLOCKED:
-                value = NOT_REPLICATING
-                if told[f] == UNKNOWN and not flags[f] & HEARD:
-                    continue
-            elif told[f] == UNKNOWN and table.claims[f] == NOT_REPLICATING:
-                continue
-            elif feeds.source[f] != table.slot:
-                value = feeds.local[f] << 1 | 1
-            elif f in self._pending and (forced or told[f] < 0 or told[f] & 1):
-                continue  # asked for once the messages in hand are added: before, they would come again
-            else:
-                value = feeds.local[f] << 1
-            flags[f] &= ~FORCE
-            if value != told[f] or forced:
-                told[f] = value
-                if value == NOT_REPLICATING:
-                    flags[f] |= RETRACTED
-                notes[feeds.ids[f]] = value
-        waiting = table.refusals.waiting
-        while waiting and len(notes) < self._frame:
-            notes[waiting.pop()] = NOT_REPLICATING
-        return notes
-
-    def _next_ranges(self, table: PeerTable, messages: int) -> Iterator[SendRange]:
-        feeds, sent, flags = self._feeds, table.sent, table.flags
-        while messages > 0 and len(table.sends):
-            f = table.sends.pop()
-            flags[f] &= ~SEND_QUEUED
-            after, local = sent[f], feeds.local[f]
-            if not flags[f] & TX or flags[f] & BLOCKED or not feeds.flags[f] & WANTED or after >= local:
-                continue
-            share = min(messages, self._range) if len(table.sends) else messages
-            upto = sent[f] = min(local, after + share)
-            messages -= upto - after
-            table.sent_messages += upto - after
-            if upto < local:
-                flags[f] |= SEND_QUEUED
-                table.sends.push(f)
-            yield SendRange(table.id, feeds.ids[f], after, upto)
-
-    # ---- inside: tables and time
+            self._outbox.breach(table, f"{table.bad_entries} bad entries in EBT notes")
 
     def _intern(self, feed: str) -> int:
         feeds = self._feeds
@@ -859,14 +537,7 @@ class EbtState:
         for f, (flags, local) in enumerate(zip(feeds.flags, feeds.local, strict=True)):
             if flags & WANTED and claims[f] != local:
                 self._mention(table, f, t)
-        self._signal(table)
-
-    def _free_slot(self) -> int:
-        for slot, table in enumerate(self._slots):
-            if table is None:
-                return slot
-        self._slots.append(None)
-        return len(self._slots) - 1
+        self._outbox.signal(table)
 
     def _time(self, now: float) -> float:
         """Our own time: never backwards, and no more than two stall timeouts between two calls."""

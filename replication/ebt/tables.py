@@ -183,6 +183,10 @@ class PeerTable:
         self.received = 0
         self.sent_messages = 0
 
+    def asked(self, f: int) -> bool:
+        """Whether the last note we sent asks the peer for messages of the feed."""
+        return self.told[f] >= 0 and not self.told[f] & 1
+
     def grow(self) -> None:
         """Make room for one more feed."""
         self.claims.append(UNKNOWN)
