@@ -4,6 +4,7 @@ Every error leaves as `application/problem+json` (RFC 9457) with a stable `code`
 test compares the two. Whatever is in neither table is a bug of ours: a fixed text for the caller, the rest for the log.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -25,7 +26,7 @@ from feeds.errors import (
 )
 from replication.errors import DialFailed, DialTimeout, InvalidAddress
 
-__all__ = ["KINDS", "Kind", "Problem", "ProblemResponse", "problem_of"]
+__all__ = ["KINDS", "TABLE", "Kind", "Problem", "ProblemResponse", "problem_of"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -95,11 +96,14 @@ class Problem(Exception):
             "type": f"/docs#{self.code}",
             "title": self.kind.title,
             "status": self.kind.status,
-            "detail": _printable(self.detail),
+            "detail": self.detail,
             "instance": instance,
             "code": self.code,
         }
-        return orjson.dumps(fields | self.members, default=str)
+        try:
+            return orjson.dumps(fields | self.members)
+        except TypeError:  # what a client sent may come back in a reason, lone surrogates included
+            return json.dumps(fields | self.members).encode()
 
 
 class ProblemResponse(Response):
@@ -109,11 +113,6 @@ class ProblemResponse(Response):
 
     def __init__(self, problem: Problem, instance: str) -> None:
         super().__init__(problem.body(instance), status_code=problem.kind.status, headers=problem.headers)
-
-
-def _printable(text: str) -> str:
-    """Text that UTF-8 can hold: what a client sent may come back in a reason, lone surrogates included."""
-    return text.encode(errors="replace").decode()
 
 
 # --- from exceptions to problems --------------------------------------------------------------------------------------
@@ -168,7 +167,7 @@ def _dial_timeout(error: DialTimeout) -> Problem:
     return Problem("dial-timeout", str(error), step=error.step, reason=error.reason)
 
 
-_TABLE: Final[Mapping[type[Exception], Callable[..., Problem]]] = {
+TABLE: Final[Mapping[type[Exception], Callable[..., Problem]]] = {
     InvalidJson: _json,
     InvalidRef: _ref,
     InvalidMessage: _message,
@@ -190,6 +189,6 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, Problem):
         return error
     for ancestor in type(error).__mro__:
-        if ancestor in _TABLE:
-            return _TABLE[ancestor](error)
+        if ancestor in TABLE:
+            return TABLE[ancestor](error)
     return None
