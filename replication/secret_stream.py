@@ -90,16 +90,13 @@ class SecretStream:
         """
         opener = self._opener
         while not opener.ended:
-            if self._early:
-                sealed, self._early = self._early, b""
-            else:
-                sealed = await self._stream.read()
-            if not sealed:
-                failure = opener.end_of_input()
-            elif plain := opener.open(sealed):
-                return plain
-            else:
-                failure = opener.failure
+            failure = opener.failure  # found behind intact packets, which were delivered first
+            if failure is None:
+                sealed = self._early or await self._stream.read()
+                self._early = b""
+                if sealed and (plain := opener.open(sealed)):
+                    return plain
+                failure = opener.failure if sealed else opener.end_of_input()
             if failure is not None:
                 self._stream.abort(str(failure))
                 raise failure
