@@ -292,7 +292,7 @@ class Connections:
             self._tell("dial-failed", self._dial_info(target, source, str(error)))
             raise
         link = self._link(peer, _plain(target), Direction.OUTGOING, source)
-        link.task = self._spawn(self._attend(link), f"peer {peer.id}")
+        link.task = asyncio.create_task(self._attend(link), name=f"peer {peer.id}")
         return self._info(link)
 
     async def _redial(self) -> None:
@@ -366,8 +366,6 @@ class Connections:
         error: str | None = None
         try:
             await self._run(link)
-        except* RemoteError as group:
-            error = str(group.exceptions[0])
         except* Exception:
             logger.exception("the connection with %s failed", peer.id or "a local program")
             error = "internal error"
@@ -381,19 +379,25 @@ class Connections:
         async with asyncio.TaskGroup() as group:
             beside: list[asyncio.Task[None]] = []
             if link.peer.id is not None and not link.peer.local:
-                beside = [
-                    group.create_task(
-                        self._replicator.exchange(
-                            connection, link.peer.id, lambda reason: self._close_soon(link, reason)
-                        )
-                    ),
-                    group.create_task(keep_pinging(connection, self._clocks.wall)),
-                ]
+                exchange = self._replicator.exchange(
+                    connection, link.peer.id, lambda reason: self._close_soon(link, reason)
+                )
+                ping = keep_pinging(connection, self._clocks.wall)
+                beside = [group.create_task(self._beside(link, job)) for job in (exchange, ping)]
             try:
                 await link.peer.run()
             finally:
                 for task in beside:
                     task.cancel()
+
+    async def _beside(self, link: _Link, job: Coroutine[Any, Any, None]) -> None:
+        """What runs beside a connection must not end it before it has said goodbye."""
+        try:
+            await job
+        except* ConnectionClosed:
+            pass
+        except* RemoteError as group:
+            self._close_soon(link, str(_first(group)))
 
     def _ended(self, link: _Link, error: str | None) -> None:
         if _is_program(link):
@@ -484,6 +488,14 @@ class Connections:
 def _is_program(link: _Link) -> bool:
     """A program of the node's own user, which is no peer."""
     return link.peer.local
+
+
+def _first(group: BaseExceptionGroup[RemoteError]) -> BaseException:
+    """The first error inside groups of groups."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 def _dialable(address: str) -> Address:
