@@ -134,15 +134,17 @@ _scanner = json.JSONDecoder(parse_float=_double, parse_int=_integer, parse_const
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
-def parse(text: bytes | str) -> JsonValue:
+def parse(text: bytes | str, max_depth: int = MAX_DEPTH) -> JsonValue:
     """The value V8's JSON.parse gives for a text.
 
     Numbers are ints where they are whole and within 2^53, else floats (infinite where a double would be, as in V8).
     Members keep the order of the text, integer-like keys too; the printers put those where V8 has them. The last of
     several equal keys counts, at the place of the first. Raises InvalidJson, and nothing else, with the byte offset.
+
+    max_depth -- arrays and objects inside one another; every level may indent each line of a printed text further.
     """
     document = _decoded(text)
-    _check_depth(document)
+    _check_depth(document, max_depth)
     try:
         return _scanner.decode(document)  # type: ignore[no-any-return]
     except json.JSONDecodeError as error:
@@ -166,17 +168,17 @@ def _decoded(text: bytes | str) -> str:
     return document
 
 
-def _check_depth(document: str) -> None:
-    if document.count("[") + document.count("{") <= MAX_DEPTH:
+def _check_depth(document: str, limit: int) -> None:
+    if document.count("[") + document.count("{") <= limit:
         return
     depth = 0
     for token in _TOKENS.finditer(document):
         first = document[token.start()]
         if first in "[{":
             depth += 1
-            if depth > MAX_DEPTH:
+            if depth > limit:
                 offset = _byte_offset(document, token.start())
-                raise InvalidJson(f"more than {MAX_DEPTH} arrays and objects inside one another", offset)
+                raise InvalidJson(f"more than {limit} arrays and objects inside one another", offset)
         elif first != '"':
             depth -= 1
 
@@ -199,17 +201,17 @@ def member_offset(text: bytes, name: str) -> int | None:
     found = None
     try:
         document = text.decode()
-        _check_depth(document)
+        _check_depth(document, MAX_DEPTH)
         position = _skip_space(document, 0)
         if document[position : position + 1] != "{":
             return None
         while document[position] in "{,":
-            key, position = _scanner.raw_decode(document, _skip_space(document, position + 1))
-            start = _skip_space(document, _skip_space(document, position) + 1)
-            if key == name:
-                found = start
+            key, colon = _scanner.raw_decode(document, _skip_space(document, position + 1))
+            start = _skip_space(document, _skip_space(document, colon) + 1)
             _, position = _scanner.raw_decode(document, start)
             position = _skip_space(document, position)
+            if key == name:
+                found = start
     except (UnicodeDecodeError, InvalidJson, ValueError, IndexError, RecursionError):
         pass
     return None if found is None else _byte_offset(document, found)

@@ -33,6 +33,8 @@ MAX_UNITS: Final = 8192
 """UTF-16 units of the formatted text with its signature."""
 MAX_TEXT: Final = 65_536
 """Bytes of a received text: more than any spelling of a message that a node would send."""
+MAX_DEPTH: Final = 100
+"""Arrays and objects inside one another: beyond 63, indentation alone makes a message longer than MAX_UNITS."""
 MAX_SEQUENCE: Final = 2**31 - 1
 
 _ORDERS: Final = (
@@ -277,7 +279,7 @@ def _members(text: bytes) -> _Members:
     if len(text) > MAX_TEXT:
         raise TooLarge(len(text), MAX_TEXT, "bytes", "the text of the message")
     try:
-        value = canonical_json.parse(text)
+        value = canonical_json.parse(text, MAX_DEPTH)
     except InvalidJson as error:
         raise InvalidMessage(error.reason, None, error.offset) from None
     if not isinstance(value, dict):
@@ -332,8 +334,9 @@ def _check_order(members: _Members) -> None:
     if extra:
         offset = canonical_json.member_offset(members.text, extra[0])
         raise InvalidMessage(f"{_shown(extra[0])} does not belong in a message", extra[0], offset)
-    wrong = next(name for name, right in zip(names, _ORDERS[0], strict=True) if name != right)
-    order = ", ".join(_ORDERS[0])
+    expected = _ORDERS[names[1] == "sequence"]
+    wrong = next(name for name, right in zip(names, expected, strict=True) if name != right)
+    order = ", ".join(expected)
     offset = canonical_json.member_offset(members.text, wrong)
     raise InvalidMessage(f"members are out of order at {wrong}; expected {order}", wrong, offset)
 
