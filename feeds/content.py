@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from feeds.errors import InvalidRef
 from feeds.message import JsonObject, JsonValue
-from feeds.refs import BlobRef, FeedRef, MessageRef, deployed_kind
+from feeds.refs import BlobRef, FeedRef, MessageRef, deployed_kind, is_feed
 
 __all__ = ["MAX_DEPTH", "MAX_LINKS", "Contact", "FoundLink", "Relation", "content_type", "links", "read_contact"]
 
@@ -59,7 +59,7 @@ def read_contact(content: JsonObject | str) -> Contact | None:
     if not isinstance(content, dict) or content.get("type") != "contact":
         return None
     feed = content.get("contact")
-    if not isinstance(feed, str):
+    if not isinstance(feed, str) or not is_feed(feed):
         return None
     if _truthy(content.get("blocking")) or _truthy(content.get("flagged")):
         return Contact(feed, Relation.BLOCK)

@@ -48,6 +48,8 @@ def test_contact(said: dict[str, Any], relation: Relation) -> None:
         {"type": "contact"},
         {"type": "contact", "contact": None},
         {"type": "contact", "contact": [FEED]},
+        {"type": "contact", "contact": "somebody", "following": True},
+        {"type": "contact", "contact": message_id(1), "following": True},
         {"contact": FEED, "following": True},
     ],
 )
