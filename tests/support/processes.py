@@ -41,17 +41,11 @@ class Done(NamedTuple):
         return value
 
 
-def run(
-    *words: str, stdin: bytes = b"", seconds: float = COMMAND_SECONDS, environ: dict[str, str] | None = None
-) -> Done:
-    """Run one `sbot` command to its end."""
+def run(*words: str, stdin: bytes = b"", seconds: float = COMMAND_SECONDS, **environ: str) -> Done:
+    """Run one `sbot` command to its end, with the given environment variables set."""
+    environment = clean_environ() | environ
     process = subprocess.run(
-        [*SBOT, *words],
-        input=stdin,
-        capture_output=True,
-        timeout=seconds,
-        env=clean_environ() | (environ or {}),
-        check=False,
+        [*SBOT, *words], input=stdin, capture_output=True, timeout=seconds, env=environment, check=False
     )
     return Done(process.returncode, process.stdout, process.stderr.decode())
 
@@ -114,6 +108,7 @@ class NodeProcess:
     def launch(self) -> None:
         """Start the process without waiting for it to be ready."""
         assert self._process is None
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)
         words = [*SBOT, "start", "--path", str(self.directory), "--host", "127.0.0.1", "--port", str(self.port)]
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
