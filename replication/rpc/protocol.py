@@ -68,6 +68,8 @@ class _Call:
     max_json: int
     we_ended: bool = False
     they_ended: bool = False
+    deaf: bool = False
+    """Items are of no interest any more: we have ended both directions."""
 
     def answers_end_at_once(self, call: int) -> bool:
         return self.kind is Kind.SOURCE or (self.kind is Kind.SINK and call > 0)
@@ -142,7 +144,7 @@ class RpcProtocol:
             self._take_end(call, known, Body(_body_type(kind), run.bodies[0]), events)
         elif kind > BodyType.JSON:
             self._take_end(call, known, Body(BodyType.JSON, b'"unknown body type"'), events)
-        elif flags & STREAM and not known.they_ended and not (known.we_ended and known.answers_end_at_once(call)):
+        elif flags & STREAM and not known.they_ended and not known.deaf:
             events.append(Items(call, BodyType(kind), run.bodies))
 
     def _take_end(self, call: int, known: _Call, body: Body, events: list[Event]) -> None:
@@ -188,7 +190,7 @@ class RpcProtocol:
         """Answer a request that could not even be read; what follows under its number is ignored."""
         self._output.append(frame(_error_body(reason), call, STREAM | END if stream else END))
         if stream:
-            self._calls[call] = _Call(Kind.DUPLEX, self._limits.json_frame, we_ended=True)
+            self._calls[call] = _Call(Kind.DUPLEX, self._limits.json_frame, we_ended=True, deaf=True)
             self._remember_end(call)
 
     # our own calls
@@ -236,6 +238,7 @@ class RpcProtocol:
         if known is None or known.we_ended:
             return b""
         known.we_ended = True
+        known.deaf = error is not None or known.answers_end_at_once(call)
         self._remember_end(call)
         self._forget_if_over(call, known)
         return frame(_CLEAN if error is None else _error_body(error), call, STREAM | END)
