@@ -14,12 +14,16 @@ from urllib.parse import quote
 
 import httpx
 
+from feeds.keys import Keypair
+from replication.peer import PeerConfig, connect_local
+from replication.rpc.methods import MethodTable
 from tests.interop.js_peer import Digests
 from tests.support.processes import clean_environ
 
 START_SECONDS = 30.0
 STOP_SECONDS = 8.0
 POLL_SECONDS = 0.02
+WANTS_AT_ONCE = 16
 
 # The kernel kills the node when the test process dies (Linux); elsewhere it is only ended by `stop`.
 LAUNCHER = """
@@ -137,8 +141,14 @@ class OurNode:
             await asyncio.sleep(POLL_SECONDS)
 
     async def want(self, feeds: Iterable[str], wanted: bool = True) -> None:
-        for feed in feeds:
-            await self.request("POST", "/v1/replication/request", json={"feed": feed, "replicate": wanted})
+        """Asks for the feeds by hand, many at once: each request is answered when it is on disk."""
+        some = asyncio.Semaphore(WANTS_AT_ONCE)
+
+        async def ask(feed: str) -> None:
+            async with some:
+                await self.request("POST", "/v1/replication/request", json={"feed": feed, "replicate": wanted})
+
+        await asyncio.gather(*(ask(feed) for feed in feeds))
 
     async def sequence(self, feed: str) -> int:
         """The feed's latest sequence here, 0 for one that is not known."""
@@ -156,7 +166,7 @@ class OurNode:
             page = (
                 await self.request("GET", "/v1/feeds", params={"limit": 500, **({"cursor": cursor} if cursor else {})})
             ).json()
-            clock.update((item["id"], item["sequence"]) for item in page["items"])
+            clock.update((item["id"], item["sequence"]) for item in page["items"] if item["sequence"])
             cursor = page["next"]
             if cursor is None:
                 return clock
@@ -183,17 +193,18 @@ class OurNode:
             await asyncio.sleep(POLL_SECONDS)
 
     async def rows(self) -> AsyncIterator[tuple[str, str]]:
-        """Each message's id and the text of its value, exactly as the node sends them."""
-        assert self._http is not None
-        headers = {"Accept": "application/x-ndjson"}
-        async with self._http.stream("GET", "/v1/messages", params={"order": "asc"}, headers=headers) as answer:
-            assert answer.status_code == httpx.codes.OK
-            rest = b""
-            async for chunk in answer.aiter_bytes():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield _key_and_value(line.decode())
-            assert not rest
+        """Each message's id and the text of its value, exactly as the node sends them to local programs."""
+        config = PeerConfig(Keypair.generate(bytes(32)), MethodTable())
+        peer = await connect_local(self.path / "socket", config)
+        running = asyncio.create_task(peer.run())
+        try:
+            source = peer.connection.source("createLogStream", [{}])
+            while batch := await source.read_batch():
+                for body in batch:
+                    yield _key_and_value(body.data.decode())
+        finally:
+            await peer.close()
+            await running
 
     async def digest(self) -> Digests:
         """As JsPeer.digest: what both hold is equal in every id and every byte of the values' JSON text."""

@@ -152,9 +152,10 @@ class Db2Peer extends Peer {
 
   dialManaged (address) { return promised((cb) => this.ssb.conn.connect(address, cb)) }
 
-  each (fn) {
+  async each (fn) {
+    await this.settled()
     const bipf = createRequire(require.resolve('ssb-db2/core'))('bipf')
-    return promised((cb) => this.ssb.db.getLog().stream({ offsets: false, values: true, decrypt: false }).pipe({
+    await promised((cb) => this.ssb.db.getLog().stream({ offsets: false, values: true, decrypt: false }).pipe({
       paused: false,
       write: (record) => { if (record) fn(bipf.decode(record, 0)) },
       end: (err) => cb(err)
