@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from feeds.database import Database
+from feeds.message import JsonObject
 from feeds.migrations import FEEDS
 from replication.ebt.notes import is_message
 from replication.ebt.remembered import RememberedClocks
@@ -21,7 +22,7 @@ from tests.support import builders
 from tests.support.peers import Node, key, open_node, stranger, until
 from tests.support.stores import Ticking
 
-OPTIONS = {"version": 3, "format": "classic"}
+OPTIONS: JsonObject = {"version": 3, "format": "classic"}
 
 
 class Ebt:
@@ -255,7 +256,7 @@ async def test_the_client_is_silent_until_the_server_has_spoken(tmp_path: Path) 
 
     server = Method(("ebt", "replicate"), Kind.DUPLEX, Who.ANON, replicate)
     async with open_node(tmp_path, "a") as a, open_node(tmp_path, "b") as b:
-        b.table.replace(server) if hasattr(b.table, "replace") else b.table._methods.update({server.name: server})
+        b.table._methods[server.name] = server
         await a.connections.dial(b.address)
         async with asyncio.timeout(5):
             duplex = await opened.get()
