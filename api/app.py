@@ -83,12 +83,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Every method that some route takes at the path of a request."""
-    found: set[str] = set()
+    """Every method that some route takes at the path of a request; a route of just this path goes before patterns."""
     routes = [route for router in ROUTERS for route in router.routes] + list(request.app.router.routes)
-    for route in routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            found.update(route.methods or ())
+    fitting = [
+        route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    exact = [route for route in fitting if route.path == request.scope["path"]]
+    found = {method for route in exact or fitting for method in route.methods or ()}
     if "GET" in found:
         found.add("HEAD")
     return sorted(found)

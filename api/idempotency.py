@@ -13,7 +13,7 @@ from api.errors import Problem
 from feeds.database import Component, Database, Migration
 from feeds.log import Entry
 
-__all__ = ["IDEMPOTENCY", "FirstAnswers", "KeyTaken", "checked_key"]
+__all__ = ["IDEMPOTENCY", "LONGEST_KEY", "FirstAnswers", "KeyTaken", "checked_key"]
 
 IDEMPOTENCY: Final = Component(
     "http_idempotency",

@@ -5,7 +5,7 @@ kind `path` hands over everything to the end of the path, so that a `/` inside a
 """
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import Path
@@ -16,11 +16,24 @@ from feeds.refs import FeedRef, MessageRef
 
 __all__ = ["FeedPath", "MessagePath", "feed_id", "feed_path", "message_id", "message_path"]
 
-_SPELLINGS: Final = "percent-encoded (`%s`), as an ssb: URI, or as bare URL-safe base64"
-MessagePath = Annotated[
-    str, Path(description="Message id: " + _SPELLINGS % "%25…%3D.sha256", examples=["%25…%3D.sha256"])
-]
-FeedPath = Annotated[str, Path(description="Feed id: " + _SPELLINGS % "%40…%3D.ed25519", examples=["%40…%3D.ed25519"])]
+_DATA: Final = "[A-Za-z0-9%s]{42}[AEIMQUYcgkosw048]="
+_SPELLED: Final = "^(?:%s%s[.]%s|%s?|ssb:(?://)?%s[/:][a-z0-9-]+[/:]%s)$"
+
+
+def _path(kind: str, sigil: str, suffix: str, example: str) -> Any:
+    """How a path parameter is described; it is read by the functions below, which know all spellings."""
+    safe, plain = _DATA % "_-", _DATA % "+/"
+    return Path(
+        description=f"{kind.capitalize()} id: percent-encoded, as an ssb: URI, or as bare URL-safe base64",
+        json_schema_extra={
+            "pattern": _SPELLED % (sigil, plain, suffix, safe, kind, safe),
+            "examples": [f"{sigil}{example}.{suffix}"],
+        },
+    )
+
+
+MessagePath = Annotated[str, _path("message", "%", "sha256", "g3hPVPDEO1Aj/uPl0+J2NlhFB2bbFLIHlty+YuqFZ3w=")]
+FeedPath = Annotated[str, _path("feed", "@", "ed25519", "6CAxOI3f+LUOVrbAl0IemqiS7ATpQvr9Mdw9LC4+Uv0=")]
 
 _SUBPATH: Final = re.compile(r"(.+)/[a-z-]+")
 

@@ -4,7 +4,7 @@ Answers are not made through these models: messages go out as they are stored. T
 these shapes, so that the document stays true.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -149,13 +149,24 @@ class MessageList(Shape):
     next: str | None = Field(description="Cursor of the next page, null at the end")
 
 
+class Content(BaseModel):
+    """A content: any members beside its type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(min_length=3, max_length=52)
+
+
+Box = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}\.box", description="A message already encrypted")]
+
+
 class PublishBody(Shape):
     """What to publish."""
 
-    content: dict[str, Any] | str = Field(
-        description="An object with a `type` of 3 to 52 characters, or a message already encrypted (`….box`)"
+    content: Content | Box
+    recps: list[str] | None = Field(
+        default=None, max_length=0, description="Recipients; refused until messages can be encrypted"
     )
-    recps: list[str] | None = Field(default=None, description="Recipients; refused until messages can be encrypted")
 
 
 class DryRun(Shape):
@@ -219,7 +230,10 @@ class PeerList(Shape):
 class AddressBody(Shape):
     """Whom to connect to."""
 
-    address: str = Field(description="Multiserver address", examples=["net:192.168.1.7:8008~shs:…="])
+    address: str = Field(
+        description="Multiserver address",
+        examples=["net:192.168.1.7:8008~shs:6CAxOI3f+LUOVrbAl0IemqiS7ATpQvr9Mdw9LC4+Uv0="],
+    )
 
 
 class Connected(Shape):
@@ -294,7 +308,7 @@ class FeedReplication(Shape):
 class RequestBody(Shape):
     """Whether to replicate a feed, whatever the social graph says."""
 
-    feed: str
+    feed: str = Field(description="Feed id in any spelling")
     replicate: bool
 
 

@@ -26,8 +26,19 @@ Ids in paths may be percent-encoded sigil ids, ssb: URIs or bare URL-safe base64
 
 def body(model: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` of a route that reads a JSON body of this shape."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema = model.model_json_schema()
+    for definition in schema.pop("$defs", {}).values():
+        schema = _inlined(schema, definition)
     return {"requestBody": {"required": True, "content": {Form.JSON: {"schema": schema}}}}
+
+
+def _inlined(schema: Any, definition: dict[str, Any]) -> Any:
+    """A schema with a definition of its own put where it is referred to: bodies are too small to share any."""
+    if isinstance(schema, dict):
+        if schema.get("$ref") == f"#/$defs/{definition['title']}":
+            return definition
+        return {name: _inlined(member, definition) for name, member in schema.items()}
+    return [_inlined(item, definition) for item in schema] if isinstance(schema, list) else schema
 
 
 def also(status: int, model: type[BaseModel], description: str, *forms: Form) -> Responses:

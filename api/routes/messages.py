@@ -16,7 +16,7 @@ from api.answers import document, packed, unpacked
 from api.bodies import Body, read_object, wrong
 from api.drafts import measure, refuse_recipients
 from api.errors import Problem
-from api.idempotency import FirstAnswers, KeyTaken, checked_key
+from api.idempotency import LONGEST_KEY, FirstAnswers, KeyTaken, checked_key
 from api.ids import MessagePath, feed_id, message_id, message_path
 from api.models import DryRun, Message, MessageList, PublishBody
 from api.negotiation import Form, form
@@ -58,9 +58,19 @@ ClaimedTime = Annotated[
 async def publish(
     request: Request,
     dry_run: Annotated[bool, Query(description="Measure the message without signing it")] = False,
-    idempotency_key: Annotated[str | None, Header(description="The same key publishes once within a day")] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="The same key publishes once within a day",
+            json_schema_extra={"minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]+$"},
+        ),
+    ] = None,
     if_match: Annotated[
-        str | None, Header(description='Publish only while our feed is at this sequence: `"17"`')
+        str | None,
+        Header(
+            description='Publish only while our feed is at this sequence: `"17"`',
+            json_schema_extra={"pattern": '^("[0-9]{1,16}"|[0-9]{1,16}|[*])$'},
+        ),
     ] = None,
 ) -> Response:
     services = services_of(request)
