@@ -232,12 +232,18 @@ _LAST_INDEX: Final = 2**32 - 2
 
 
 def compact(value: JsonValue) -> bytes:
-    """`JSON.stringify(value)` in UTF-8. Takes what `parse` gives, and any value made of the same types."""
+    """`JSON.stringify(value)` in UTF-8, of what `parse` gives and any value made of the same types.
+
+    Raises InvalidJson for a value deeper than MAX_DEPTH (or inside itself), TypeError for other types.
+    """
     return _print(value, "", "").encode()
 
 
 def indented(value: JsonValue) -> bytes:
-    """`JSON.stringify(value, null, 2)` in UTF-8."""
+    """`JSON.stringify(value, null, 2)` in UTF-8; like `compact`.
+
+    Each line is indented by twice its depth, so bound the text that a value was read from before printing it this way.
+    """
     return _print(value, "\n", "  ").encode()
 
 
@@ -319,7 +325,10 @@ def _scalar(value: JsonValue) -> str:
 
 
 def _print(value: JsonValue, newline: str, step: str) -> str:
-    """Prints without recursion, so that no depth that `parse` lets through can exhaust the stack."""
+    """Prints without recursion, so that no depth that `parse` lets through can exhaust the stack.
+
+    Frames of the loop stand for the arrays and objects being printed; the outermost one holds the value itself.
+    """
     out: list[str] = []
     colon = ": " if newline else ":"
     # Each entry: what is left to print of one array or object, the text that goes between, and its closing bracket.
@@ -355,6 +364,8 @@ def _print(value: JsonValue, newline: str, step: str) -> str:
             continue
         out.append(opening)
         stack.append((pending, closing))
+        if len(stack) > MAX_DEPTH:
+            raise InvalidJson(f"more than {MAX_DEPTH} arrays and objects inside one another")
         pending, closing = members, newline + step * (len(stack) - 1) + end
         comma = newline + step * len(stack)
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from feeds import canonical_json, keys
 from feeds.errors import InvalidKey, InvalidMessage, TooLarge
-from feeds.formats import classic
 from feeds.formats.classic import MAX_TEXT, MAX_UNITS
+from feeds.formats.classic_exact import read_exact
+from feeds.formats.classic_fast import read_fast
 from feeds.formats.registry import CLASSIC, format_named, format_of_feed
 from feeds.message import EMPTY, JsonObject, Message, Tip
 from feeds.validation import check_alone, extend
@@ -387,6 +388,7 @@ def test_a_draft_is_as_long_as_the_message() -> None:
         {"type": "post", "when": object()},
         {"type": "post", "b": b"bytes"},
         {"type": "post", 5: 6},
+        {"type": "post", "deep": json.loads("[" * 600 + "]" * 600)},
         [],
         None,
     ],
@@ -424,9 +426,9 @@ def test_whatever_is_created_is_accepted(content: Any, timestamp: float) -> None
 
 def both_ways(text: bytes) -> tuple[Message | None, Message | None]:
     try:
-        return classic._fast(text), classic._exact(text)
+        return read_fast(text), read_exact(text)
     except InvalidMessage:
-        return classic._fast(text), None
+        return read_fast(text), None
 
 
 def test_usual_messages_take_the_fast_way() -> None:
