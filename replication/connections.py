@@ -247,16 +247,24 @@ class Connections:
         peer = feed_id(public)
         if peer == self.id or peer in self._config.masters:
             return True
-        incoming = sum(1 for link in self._links if link.direction is Direction.INCOMING and not link.peer.local)
-        return not self._stopping and incoming < self._limits.inbound and self._replicator.allows_peer(peer)
+        return not self._stopping and self._incoming < self._limits.inbound and self._replicator.allows_peer(peer)
+
+    @property
+    def _incoming(self) -> int:
+        return sum(1 for link in self._links if link.direction is Direction.INCOMING and not link.peer.local)
+
+    @property
+    def _outgoing(self) -> int:
+        """Connections we opened and dials under way."""
+        return sum(1 for link in self._links if link.direction is Direction.OUTGOING) + len(self._dials)
 
     def _on_refused(self, peername: str, error: Exception) -> None:
         self.refused[0] += 1
         logger.info("handshake with %s failed: %s", peername, error)
 
     async def _answer(self, peer: Peer) -> None:
-        if self._stopping:
-            return
+        if self._stopping or (not peer.local and self._incoming >= self._limits.inbound):
+            return  # many may have passed the handshake at the same time
         await self._attend(self._link(peer, peer.peername, Direction.INCOMING, "incoming"))
 
     async def _serve_local(self, peer: Peer) -> None:
@@ -282,9 +290,8 @@ class Connections:
 
     async def _connect(self, target: Address, source: str) -> PeerInfo:
         assert target.key is not None
-        outgoing = sum(1 for link in self._links if link.direction is Direction.OUTGOING)
-        if outgoing >= self._limits.outbound:
-            raise DialFailed("connect", f"{outgoing} connections are open already; hang up on one first")
+        if self._outgoing > self._limits.outbound:  # this dial is among them
+            raise DialFailed("connect", f"{self._limits.outbound} connections are open already; hang up on one first")
         try:
             peer = await connect_peer(target, self._config, timeout=self._limits.dial_timeout)
         except DialFailed as error:
@@ -304,6 +311,7 @@ class Connections:
                 if redial.due <= now and self._may_redial(peer):
                     redial.due = now + self._limits.dial_timeout
                     self._spawn(self._redial_one(peer, redial), f"redial {peer}")
+                    await asyncio.sleep(0)  # let it begin, so that it counts
             await asyncio.sleep(REDIAL_LOOK_SECONDS)
 
     def _may_redial(self, peer: str) -> bool:
@@ -311,7 +319,7 @@ class Connections:
             peer not in self._dials
             and not self._links_of(peer)
             and self._replicator.allows_peer(peer)
-            and sum(1 for link in self._links if link.direction is Direction.OUTGOING) < self._limits.outbound
+            and self._outgoing < self._limits.outbound
         )
 
     async def _redial_one(self, peer: str, redial: _Redial) -> None:

@@ -154,7 +154,14 @@ class Exchange:
                     await self._changed.wait()
 
     async def _fetch(self) -> None:
-        fetcher = HistoryFetcher(self._connection, self._log, self._intake, now=self._now)
+        fetcher = HistoryFetcher(
+            self._connection,
+            self._log,
+            self._intake,
+            feed_format=self._format,
+            on_foreign=self._blame,
+            now=self._now,
+        )
         fetcher.set_wanted(self._wanted())
         self._fetcher = fetcher
         try:
@@ -173,11 +180,15 @@ class Exchange:
                 if self._fetcher is not None:
                     self._fetcher.refused(feed, rejection.kind)
             if rejection.kind == "invalid":
-                self._invalid.add(feed or "")
+                self._blame(feed or "")
         if report.rejections:
             self._ebt.pump()
-            if len(self._invalid) >= INVALID_FEEDS_MAX:
-                self._close(f"it delivered invalid messages of {len(self._invalid)} feeds")
+
+    def _blame(self, feed: str) -> None:
+        """The peer delivered something invalid; doing so for many feeds ends the connection."""
+        self._invalid.add(feed)
+        if len(self._invalid) >= INVALID_FEEDS_MAX:
+            self._close(f"it delivered invalid messages of {len(self._invalid)} feeds")
 
     def _failed(self, batch: Sequence[bytes], error: FeedsError) -> None:
         """Our own fault: the messages will be asked for again."""

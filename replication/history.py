@@ -6,16 +6,19 @@ node does with a peer that has no EBT: one live stream for each wanted feed, all
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
 
+from feeds.errors import InvalidMessage
+from feeds.formats.base import FeedFormat
 from feeds.log import Entry, Log
 from feeds.message import JsonValue
 from replication.errors import RemoteCallError
 from replication.growth import Growth
 from replication.intake import Intake
+from replication.rpc.bodies import Body
 from replication.rpc.connection import RpcConnection
 from replication.rpc.streams import Sink
 
@@ -159,13 +162,23 @@ class HistoryFetcher:
     """
 
     def __init__(
-        self, connection: RpcConnection, log: Log, intake: Intake, *, now: Callable[[], float], max_open: int = MAX_OPEN
+        self,
+        connection: RpcConnection,
+        log: Log,
+        intake: Intake,
+        *,
+        feed_format: FeedFormat,
+        on_foreign: Callable[[str], None],
+        now: Callable[[], float],
     ) -> None:
+        """`on_foreign(feed)`: the stream of a feed brought something that is no message of it."""
         self._connection = connection
         self._log = log
         self._intake = intake
+        self._format = feed_format
+        self._on_foreign = on_foreign
         self._now = now
-        self._max_open = max_open
+        self._max_open = MAX_OPEN
         self._wanted: dict[str, None] = {}
         self._banned: set[str] = set()
         self._again: set[str] = set()
@@ -251,8 +264,28 @@ class HistoryFetcher:
         source = self._connection.source(("createHistoryStream",), [options])
         try:
             while bodies := await source.read_batch():
-                await self._intake.put([body.data for body in bodies])
+                texts = self._of_feed(feed, bodies)
+                if texts is None:
+                    self._on_foreign(feed)
+                    self.refused(feed, "invalid")
+                    return
+                await self._intake.put(texts)
         except RemoteCallError as error:
             logger.debug("history of %s: %s", feed, error)
         finally:
             await source.cancel()
+
+    def _of_feed(self, feed: str, bodies: Sequence[Body]) -> list[bytes] | None:
+        """The messages that are new to us; None when anything else than messages of this feed is among them."""
+        held = self._log.sequence(feed)
+        texts: list[bytes] = []
+        for _, data in bodies:
+            try:
+                author, sequence = self._format.peek(data)
+            except InvalidMessage:
+                return None
+            if author != feed:
+                return None
+            if sequence > held:
+                texts.append(data)
+        return texts

@@ -313,7 +313,7 @@ async def test_a_thousand_feeds_by_history_streams(tmp_path: Path, monkeypatch: 
 
 async def test_feeds_beyond_the_live_streams_come_in_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "REOPEN_SECONDS", 0.1)
-    monkeypatch.setattr(history.HistoryFetcher.__init__, "__kwdefaults__", {"max_open": 5})
+    monkeypatch.setattr(history, "MAX_OPEN", 5)
     texts = builders.generate(60, 20)
     feeds = {json.loads(text)["author"] for text in texts}
     async with open_node(tmp_path, "a", without=NO_EBT) as a, open_node(tmp_path, "b") as b:
@@ -410,3 +410,24 @@ async def test_a_gap_in_a_history_stream_is_asked_for_again(tmp_path: Path, monk
         ask(peer, id=key("stranger").id, live=True)
         await until(lambda: a.clock().get(feed.id) == 6)
     assert asked == [1, 3]
+
+
+async def test_messages_of_other_feeds_are_not_taken_from_a_history_stream(tmp_path: Path) -> None:
+    wanted, foreign = builders.chain("wanted", 2), builders.chain("foreign", 2)
+    asked: Counter[str] = Counter()
+
+    async def smuggle(_caller: Caller, args: list[Any], out: Sink) -> None:
+        asked[args[0]["id"]] += 1
+        if args[0]["id"] == wanted.id:
+            await out.send([wanted.texts[0], *foreign.texts])
+        await asyncio.Event().wait()
+
+    method = Method(("createHistoryStream",), Kind.SOURCE, Who.ANON, smuggle)
+    async with open_node(tmp_path, "a") as a, stranger(a, methods=[method]) as peer:
+        await a.follow(wanted.id)
+        ask(peer, id=key("stranger").id, live=True)
+        await until(lambda: asked[wanted.id])
+        await asyncio.sleep(0.3)
+        assert foreign.id not in a.clock()
+        assert asked[wanted.id] == 1
+        assert a.connections.connected(key("stranger").id)
