@@ -58,37 +58,6 @@ def unwrap(value: object) -> Mapping[object, object] | None:
     return clock if isinstance(clock, Mapping) else value
 
 
-class ParsedNotes(NamedTuple):
-    """The usable entries of a notes frame and how many others were in it."""
-
-    notes: dict[str, Note]
-    bad: int
-
-
-def parse_notes(value: object) -> ParsedNotes:
-    """Sort the entries of a decoded notes frame into usable and bad; never raises.
-
-    Feeds of other formats (``ssb:`` URIs) are dropped without being held against the peer: old peers mention them here.
-    """
-    entries = unwrap(value)
-    if entries is None:
-        return ParsedNotes({}, 1)
-    notes: dict[str, Note] = {}
-    bad = 0
-    for feed, number in entries.items():
-        note = decode(number)
-        if note is not None and isinstance(feed, str) and is_classic_feed(feed):
-            notes[feed] = note
-        elif not (isinstance(feed, str) and feed.startswith("ssb:")):
-            bad += 1
-    return ParsedNotes(notes, bad)
-
-
 def is_message(body: bytes) -> bool:
-    """Whether a JSON frame of an EBT stream is to be read as a message, judged by its first key alone."""
+    """Whether a JSON frame of an EBT stream is to be read as a message, judged by its first key; else it is notes."""
     return _MESSAGE_HEAD.match(body) is not None
-
-
-def is_notes(body: bytes) -> bool:
-    """Whether a JSON frame of an EBT stream is to be read as notes: everything that does not begin as a message."""
-    return _MESSAGE_HEAD.match(body) is None

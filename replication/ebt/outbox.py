@@ -7,7 +7,7 @@ is built, so nothing piles up while a peer reads slowly, and nothing sent is out
 from collections.abc import Iterator
 
 from replication.ebt.effects import Breach, Ready, SendNotes, SendRange
-from replication.ebt.notes import NOT_REPLICATING
+from replication.ebt.notes import NOT_REPLICATING, encode
 from replication.ebt.tables import (
     BLOCKED,
     FORCE,
@@ -118,10 +118,10 @@ class Outbox:
         if told == UNKNOWN and table.claims[f] == NOT_REPLICATING:
             return None
         if feeds.source[f] != table.slot:
-            return feeds.local[f] << 1 | 1
+            return encode(feeds.local[f], receive=False)
         if feeds.heard[f] > feeds.local[f] and (flags & FORCE or not table.asked(f)):
             return None  # asked for once the messages in hand are added: before, they would come again
-        return feeds.local[f] << 1
+        return encode(feeds.local[f], receive=True)
 
     def _next_ranges(self, table: PeerTable, messages: int) -> Iterator[SendRange]:
         feeds, sent, flags = self._feeds, table.sent, table.flags

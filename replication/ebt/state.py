@@ -363,9 +363,10 @@ class EbtState:
         if table is not None and verdict == "invalid":
             table.invalid += 1
             table.flags[f] |= BANNED
-            if self._feeds.source[f] == table.slot:
+            if self._sources.of(f) is table:
                 self._sources.assign(f, None, t)
-        self._not_added(f, t)
+        if self._feeds.heard[f] > self._feeds.local[f] or self._sources.of(f) is None:
+            self._not_added(f, t)
 
     # ---- time
 
