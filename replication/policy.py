@@ -186,8 +186,8 @@ def nothing(me: str) -> Policy:
 
 def compare(old: Policy, new: Policy) -> Change:
     """What to do to get from ``old`` to ``new``; fast when little has changed."""
-    added = list(new.wanted - old.wanted)
-    added.sort(key=lambda feed: (feed != new.me, _nearness(new, feed), feed))
+    added = sorted(new.wanted - old.wanted)
+    added.sort(key=lambda feed: _nearness(new, feed))
     blocked: list[tuple[str, str]] = []
     unblocked: list[tuple[str, str]] = []
     for owner in old.blocks.keys() | new.blocks.keys():
@@ -200,6 +200,5 @@ def compare(old: Policy, new: Policy) -> Change:
 
 
 def _nearness(policy: Policy, feed: str) -> int:
-    """Order in which feeds are taken up: the nearest first, those asked for by hand with those we follow."""
-    distance = policy.hops.get(feed, -1)
-    return 1 if policy.requests.get(feed) else distance if distance >= 0 else policy.max_hops + 1
+    """Order in which feeds are taken up: ours, then the nearest; those asked for by hand with those we follow."""
+    return 0 if feed == policy.me else 1 if feed in policy.requests else policy.hops[feed]
