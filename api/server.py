@@ -142,11 +142,18 @@ class _PatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+        if self._begins_a_request() or self._goes_on_after_its_answer():
             self._await_head()
         elif self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _begins_a_request(self) -> bool:
+        return self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
+
+    def _goes_on_after_its_answer(self) -> bool:
+        """The request was answered without its body, which is still coming; it may not come for ever."""
+        return self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._head_timer, self._stall_timer):

@@ -13,6 +13,8 @@ from api.auth import OPEN_PATHS, Access
 from api.services import HttpSettings
 from tests.support.api import TOKEN, Api, open_api
 
+IN_MODULE = pytest.mark.asyncio(loop_scope="module")
+
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -36,8 +38,9 @@ def every_route() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("method", "path"), every_route())
-async def test_all_but_three_paths_want_the_token(api: Api, method: str, path: str) -> None:
-    async with api.stranger() as stranger:
+@IN_MODULE
+async def test_all_but_three_paths_want_the_token(shared: Api, method: str, path: str) -> None:
+    async with shared.stranger() as stranger:
         answer = await stranger.request(method, path)
     if path in OPEN_PATHS:
         assert answer.status_code == 200
@@ -45,14 +48,15 @@ async def test_all_but_three_paths_want_the_token(api: Api, method: str, path: s
         assert answer.status_code == 401
         assert code(answer) == "unauthorized"
         assert answer.headers["www-authenticate"].startswith("Bearer ")
-    assert api.store.log.position == 0
+    assert shared.store.log.position == 0
 
 
 @pytest.mark.parametrize(
     "path", ["/docs", "/openapi.json", "/nonsense", "/", "/v1/info/", "//v1/info", "/v1/%2e%2e/healthz"]
 )
-async def test_paths_outside_the_routes_want_the_token_too(api: Api, path: str) -> None:
-    async with api.stranger() as stranger:
+@IN_MODULE
+async def test_paths_outside_the_routes_want_the_token_too(shared: Api, path: str) -> None:
+    async with shared.stranger() as stranger:
         assert (await stranger.get(path)).status_code == 401
 
 
@@ -60,33 +64,37 @@ async def test_paths_outside_the_routes_want_the_token_too(api: Api, path: str) 
     "value",
     ["", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN} x"],
 )
-async def test_wrong_tokens(api: Api, value: str) -> None:
-    async with api.stranger(Authorization=value) as stranger:
+@IN_MODULE
+async def test_wrong_tokens(shared: Api, value: str) -> None:
+    async with shared.stranger(Authorization=value) as stranger:
         answer = await stranger.get("/v1/whoami")
     assert answer.status_code == 401
     assert code(answer) == "unauthorized"
     assert TOKEN not in answer.text
 
 
-async def test_two_authorization_headers_are_none(api: Api) -> None:
-    async with api.stranger() as stranger:
+@IN_MODULE
+async def test_two_authorization_headers_are_none(shared: Api) -> None:
+    async with shared.stranger() as stranger:
         headers = [("Authorization", f"Bearer {TOKEN}"), ("Authorization", "Bearer other")]
         assert (await stranger.get("/v1/whoami", headers=headers)).status_code == 401
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-async def test_the_scheme_has_no_case(api: Api, scheme: str) -> None:
-    async with api.stranger(Authorization=f"{scheme} {TOKEN}") as stranger:
+@IN_MODULE
+async def test_the_scheme_has_no_case(shared: Api, scheme: str) -> None:
+    async with shared.stranger(Authorization=f"{scheme} {TOKEN}") as stranger:
         assert (await stranger.get("/v1/whoami")).status_code == 200
 
 
-async def test_a_browser_opens_the_documents_with_the_token_as_password(api: Api) -> None:
+@IN_MODULE
+async def test_a_browser_opens_the_documents_with_the_token_as_password(shared: Api) -> None:
     basic = "Basic " + base64.b64encode(f"me:{TOKEN}".encode()).decode()
-    async with api.stranger(Authorization=basic) as browser:
+    async with shared.stranger(Authorization=basic) as browser:
         assert (await browser.get("/docs")).status_code == 200
         assert (await browser.get("/openapi.json")).status_code == 200
         assert (await browser.get("/v1/whoami")).status_code == 401
-    async with api.stranger(Authorization="Basic !!!") as browser:
+    async with shared.stranger(Authorization="Basic !!!") as browser:
         answer = await browser.get("/docs")
         assert answer.status_code == 401
         assert "Basic" in answer.headers["www-authenticate"]
@@ -95,8 +103,9 @@ async def test_a_browser_opens_the_documents_with_the_token_as_password(api: Api
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:8989", "localhost", "LOCALHOST:1", "[::1]", "[::1]:65535", "localhost:80"]
 )
-async def test_loopback_names_with_any_port(api: Api, host: str) -> None:
-    assert (await api.client.get("/v1/whoami", headers={"Host": host})).status_code == 200
+@IN_MODULE
+async def test_loopback_names_with_any_port(shared: Api, host: str) -> None:
+    assert (await shared.client.get("/v1/whoami", headers={"Host": host})).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -119,11 +128,12 @@ async def test_loopback_names_with_any_port(api: Api, host: str) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/whoami", "/v1/info", "/healthz"])
-async def test_foreign_hosts_get_nothing(api: Api, host: str, path: str) -> None:
-    answer = await api.client.get(path, headers={"Host": host})
+@IN_MODULE
+async def test_foreign_hosts_get_nothing(shared: Api, host: str, path: str) -> None:
+    answer = await shared.client.get(path, headers={"Host": host})
     assert answer.status_code == 403
     assert code(answer) == "host-not-allowed"
-    assert api.me not in answer.text
+    assert shared.me not in answer.text
 
 
 async def test_configured_names(tmp_path: Path) -> None:
@@ -157,12 +167,13 @@ BODY = {"content": {"type": "post", "text": "hello"}}
         {"Origin": "http://127.0.0.1:8989", "Sec-Fetch-Site": "cross-site"},
     ],
 )
-async def test_pages_of_other_origins_may_not_write(api: Api, headers: dict[str, str]) -> None:
+@IN_MODULE
+async def test_pages_of_other_origins_may_not_write(shared: Api, headers: dict[str, str]) -> None:
     for method, path in (("POST", "/v1/messages"), ("PUT", "/v1/profiles/x/follow"), ("DELETE", "/v1/peers/x")):
-        answer = await api.client.request(method, path, headers=headers, json=BODY)
+        answer = await shared.client.request(method, path, headers=headers, json=BODY)
         assert answer.status_code == 403
         assert code(answer) == "origin-not-allowed"
-    assert api.store.log.position == 0
+    assert shared.store.log.position == 0
 
 
 @pytest.mark.parametrize(
@@ -206,8 +217,9 @@ SECURITY = {
         ("OPTIONS", "/v1/messages"),
     ],
 )
-async def test_every_answer_carries_the_security_headers(api: Api, method: str, path: str) -> None:
-    answer = await api.client.request(method, path)
+@IN_MODULE
+async def test_every_answer_carries_the_security_headers(shared: Api, method: str, path: str) -> None:
+    answer = await shared.client.request(method, path)
     for name, value in SECURITY.items():
         assert answer.headers[name] == value
     policy = answer.headers["content-security-policy"]
@@ -217,13 +229,14 @@ async def test_every_answer_carries_the_security_headers(api: Api, method: str, 
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_cors_is_off_but_for_info(api: Api) -> None:
+@IN_MODULE
+async def test_cors_is_off_but_for_info(shared: Api) -> None:
     headers = {"Origin": "https://somewhere.example"}
-    assert (await api.client.get("/v1/info", headers=headers)).headers["access-control-allow-origin"] == "*"
+    assert (await shared.client.get("/v1/info", headers=headers)).headers["access-control-allow-origin"] == "*"
     for path in ("/v1/whoami", "/healthz", "/nonsense"):
-        assert "access-control-allow-origin" not in (await api.client.get(path, headers=headers)).headers
+        assert "access-control-allow-origin" not in (await shared.client.get(path, headers=headers)).headers
     preflight = {**headers, "Access-Control-Request-Method": "POST"}
-    answer = await api.client.options("/v1/messages", headers=preflight)
+    answer = await shared.client.options("/v1/messages", headers=preflight)
     assert answer.status_code == 405
     assert "access-control-allow-origin" not in answer.headers
 
@@ -241,8 +254,9 @@ async def test_cors_is_off_but_for_info(api: Api) -> None:
         ("TRACE", "/v1/info", "GET, HEAD"),
     ],
 )
-async def test_methods_that_a_path_does_not_take(api: Api, method: str, path: str, allowed: str) -> None:
-    answer = await api.client.request(method, path)
+@IN_MODULE
+async def test_methods_that_a_path_does_not_take(shared: Api, method: str, path: str, allowed: str) -> None:
+    answer = await shared.client.request(method, path)
     assert answer.status_code == 405
     assert code(answer) == "method-not-allowed"
     assert answer.headers["allow"] == allowed
@@ -251,8 +265,9 @@ async def test_methods_that_a_path_does_not_take(api: Api, method: str, path: st
 @pytest.mark.parametrize(
     "path", ["/", "/v1", "/v1/", "/v2/info", "/v1/message", "/etc/passwd", "/v1/info/x", "/docs/x"]
 )
-async def test_unknown_paths(api: Api, path: str) -> None:
-    answer = await api.client.get(path)
+@IN_MODULE
+async def test_unknown_paths(shared: Api, path: str) -> None:
+    answer = await shared.client.get(path)
     assert answer.status_code == 404
     assert code(answer) == "not-found"
     assert answer.json()["instance"] == path
@@ -280,7 +295,8 @@ async def test_head_of_endless_answers_ends(api: Api) -> None:
     assert not api.app.state.streams
 
 
-async def test_websockets_are_not_spoken(api: Api) -> None:
+@IN_MODULE
+async def test_websockets_are_not_spoken(shared: Api) -> None:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -289,5 +305,5 @@ async def test_websockets_are_not_spoken(api: Api) -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await api.app({"type": "websocket", "path": "/v1/stream", "headers": []}, receive, send)
+    await shared.app({"type": "websocket", "path": "/v1/stream", "headers": []}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]

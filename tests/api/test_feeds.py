@@ -12,6 +12,8 @@ from tests.api.test_messages import NDJSON, fill, keys, pages
 from tests.support import builders
 from tests.support.api import Api
 
+IN_MODULE = pytest.mark.asyncio(loop_scope="module")
+
 
 async def test_our_own_feed_is_known_from_the_start(api: Api) -> None:
     (feed,) = FeedList.model_validate((await api.client.get("/v1/feeds")).json()).items
@@ -88,24 +90,26 @@ async def test_pages_of_a_feed_go_on_while_it_grows(api: Api) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", "/messages"])
-async def test_feeds_that_are_none(api: Api, suffix: str) -> None:
+@IN_MODULE
+async def test_feeds_that_are_none(shared: Api, suffix: str) -> None:
     stranger = quote(builders.keypair("stranger").id, safe="")
-    answer = await api.client.get(f"/v1/feeds/{stranger}{suffix}")
+    answer = await shared.client.get(f"/v1/feeds/{stranger}{suffix}")
     assert answer.status_code == 404
     assert code(answer) == "feed-not-found"
     for path in ("x", "%00", quote(builders.message_id(1), safe=""), "..%2f..%2fsecret"):
-        answer = await api.client.get(f"/v1/feeds/{path}{suffix}")
+        answer = await shared.client.get(f"/v1/feeds/{path}{suffix}")
         assert answer.status_code == 400
         assert code(answer) == "invalid-id"
-    answer = await api.client.get(f"/v1/feeds/{stranger}/nonsense")
+    answer = await shared.client.get(f"/v1/feeds/{stranger}/nonsense")
     assert answer.status_code == 404
     assert code(answer) == "not-found"
 
 
 @pytest.mark.parametrize("after", ["-1", "x", "1.5", "9" * 30])
-async def test_wrong_sequences(api: Api, after: str) -> None:
-    path = f"/v1/feeds/{quote(api.me, safe='')}/messages"
-    assert code(await api.client.get(path, params={"after": after})) == "invalid-parameter"
+@IN_MODULE
+async def test_wrong_sequences(shared: Api, after: str) -> None:
+    path = f"/v1/feeds/{quote(shared.me, safe='')}/messages"
+    assert code(await shared.client.get(path, params={"after": after})) == "invalid-parameter"
 
 
 async def test_a_forked_feed_says_so(api: Api) -> None:

@@ -11,6 +11,8 @@ from feeds.log import Entry
 from tests.api.test_access import code
 from tests.support.api import Api, open_api
 
+IN_MODULE = pytest.mark.asyncio(loop_scope="module")
+
 BODY = {"content": {"type": "post", "text": "once"}}
 KEY = {"Idempotency-Key": "one"}
 
@@ -110,8 +112,9 @@ async def test_message_and_record_are_written_together_or_not_at_all(api: Api) -
 
 
 @pytest.mark.parametrize("key", [b"", b" ", b"x" * 256, b"caf\xc3\xa9", b"a\x7fb"])
-async def test_keys_of_other_forms(api: Api, key: bytes) -> None:
-    answer = await api.client.post("/v1/messages", json=BODY, headers=[(b"Idempotency-Key", key)])
+@IN_MODULE
+async def test_keys_of_other_forms(shared: Api, key: bytes) -> None:
+    answer = await shared.client.post("/v1/messages", json=BODY, headers=[(b"Idempotency-Key", key)])
     assert answer.status_code == 400
     assert code(answer) == "invalid-header"
-    assert api.store.log.position == 0
+    assert shared.store.log.position == 0

@@ -16,6 +16,8 @@ from tests.api.test_access import code
 from tests.support import builders
 from tests.support.api import Api
 
+IN_MODULE = pytest.mark.asyncio(loop_scope="module")
+
 NDJSON = {"Accept": "application/x-ndjson"}
 MSGPACK = {"Accept": "application/msgpack"}
 
@@ -126,9 +128,10 @@ async def test_a_message_is_its_stored_text(api: Api) -> None:
         (quote(builders.message_id(1), safe="") + "/", 400, "invalid-id"),
     ],
 )
-async def test_ids_that_are_none(api: Api, path: str, status: int, problem: str) -> None:
+@IN_MODULE
+async def test_ids_that_are_none(shared: Api, path: str, status: int, problem: str) -> None:
     for suffix in ("", "/raw") if problem != "not-found" else ("",):
-        answer = await api.client.get(f"/v1/messages/{path}{suffix}")
+        answer = await shared.client.get(f"/v1/messages/{path}{suffix}")
         assert answer.status_code == status
         assert code(answer) == problem
 
@@ -195,8 +198,9 @@ async def test_ndjson_is_everything_in_lines(api: Api) -> None:
     assert keys([json.loads(line) for line in rest.content[:-1].split(b"\n")]) == (await everything(api))[440:]
 
 
-async def test_ndjson_of_nothing_is_empty(api: Api) -> None:
-    answer = await api.client.get("/v1/messages", headers=NDJSON)
+@IN_MODULE
+async def test_ndjson_of_nothing_is_empty(shared: Api) -> None:
+    answer = await shared.client.get("/v1/messages", headers=NDJSON)
     assert answer.status_code == 200
     assert answer.content == b""
 
@@ -214,14 +218,16 @@ async def test_ndjson_of_nothing_is_empty(api: Api) -> None:
         ("application/json;q=nonsense, application/msgpack;q=0.1", "application/msgpack"),
     ],
 )
-async def test_negotiation(api: Api, accept: str, form: str) -> None:
-    answer = await api.client.get("/v1/messages", headers={"Accept": accept})
+@IN_MODULE
+async def test_negotiation(shared: Api, accept: str, form: str) -> None:
+    answer = await shared.client.get("/v1/messages", headers={"Accept": accept})
     assert answer.headers["content-type"] == form
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/png, text/plain", "application/json;q=0", ";;;,,,"])
-async def test_forms_there_are_none_of(api: Api, accept: str) -> None:
-    answer = await api.client.get("/v1/messages", headers={"Accept": accept})
+@IN_MODULE
+async def test_forms_there_are_none_of(shared: Api, accept: str) -> None:
+    answer = await shared.client.get("/v1/messages", headers={"Accept": accept})
     assert answer.status_code == 406
     assert code(answer) == "not-acceptable"
 
@@ -243,9 +249,10 @@ async def test_pages_hold_everything_once(api: Api) -> None:
     assert [len(page) for page in await pages(api, "/v1/messages")] == [50, 50, 30]
 
 
-async def test_an_empty_log(api: Api) -> None:
+@IN_MODULE
+async def test_an_empty_log(shared: Api) -> None:
     for order in ("asc", "desc"):
-        assert (await api.client.get(f"/v1/messages?order={order}")).json() == {"items": [], "next": None}
+        assert (await shared.client.get(f"/v1/messages?order={order}")).json() == {"items": [], "next": None}
 
 
 async def test_pages_go_on_while_messages_come_in(api: Api) -> None:
@@ -312,8 +319,9 @@ async def test_a_rare_time_is_found_over_several_pages(api: Api, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", NOT_YET)
-async def test_filters_that_are_to_come_are_refused(api: Api, name: str) -> None:
-    answer = await api.client.get("/v1/messages", params={name: ""})
+@IN_MODULE
+async def test_filters_that_are_to_come_are_refused(shared: Api, name: str) -> None:
+    answer = await shared.client.get("/v1/messages", params={name: ""})
     assert answer.status_code == 400
     assert code(answer) == "filter-not-available"
     assert answer.json()["parameter"] == name
@@ -338,17 +346,19 @@ async def test_filters_that_are_to_come_are_refused(api: Api, name: str) -> None
         {"type": "x" * 300},
     ],
 )
-async def test_parameters_of_wrong_forms(api: Api, parameters: dict[str, str]) -> None:
-    answer = await api.client.get("/v1/messages", params=parameters)
+@IN_MODULE
+async def test_parameters_of_wrong_forms(shared: Api, parameters: dict[str, str]) -> None:
+    answer = await shared.client.get("/v1/messages", params=parameters)
     assert answer.status_code == 400
     assert code(answer) == "invalid-parameter"
     (error,) = answer.json()["errors"]
     assert error["parameter"] in parameters
 
 
-async def test_authors_that_are_no_feeds(api: Api) -> None:
+@IN_MODULE
+async def test_authors_that_are_no_feeds(shared: Api) -> None:
     for author in ("x", "", builders.message_id(1), "\x00", "@"):
-        assert code(await api.client.get("/v1/messages", params={"author": author})) == "invalid-id"
+        assert code(await shared.client.get("/v1/messages", params={"author": author})) == "invalid-id"
 
 
 def cursor(*value: object) -> str:
@@ -379,8 +389,9 @@ def cursor(*value: object) -> str:
         cursor(["messages.asc"], 1),
     ],
 )
-async def test_cursors_that_are_none(api: Api, text: str) -> None:
-    answer = await api.client.get("/v1/messages", params={"cursor": text})
+@IN_MODULE
+async def test_cursors_that_are_none(shared: Api, text: str) -> None:
+    answer = await shared.client.get("/v1/messages", params={"cursor": text})
     assert answer.status_code == 400
     assert code(answer) == "invalid-cursor"
 

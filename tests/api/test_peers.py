@@ -11,6 +11,8 @@ from tests.api.test_access import code
 from tests.support import builders
 from tests.support.api import Api, peer_info
 
+IN_MODULE = pytest.mark.asyncio(loop_scope="module")
+
 FRIEND = builders.keypair("friend").id
 ADDRESS = "net:192.168.1.7:8008~shs:" + FRIEND[1:-8]
 
@@ -65,11 +67,12 @@ async def test_dialling_in_vain(api: Api, failure: ReplicationError, status: int
 @pytest.mark.parametrize(
     "body", ["{}", '{"address":1}', '{"address":null}', '{"address":["x"]}', '{"address":"x","port":1}', "[]", "7"]
 )
-async def test_bodies_of_other_shapes(api: Api, body: str) -> None:
-    answer = await api.client.post("/v1/peers", content=body, headers={"Content-Type": "application/json"})
+@IN_MODULE
+async def test_bodies_of_other_shapes(shared: Api, body: str) -> None:
+    answer = await shared.client.post("/v1/peers", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert code(answer) == "invalid-body"
-    assert not api.peers.dialled
+    assert not shared.peers.dialled
 
 
 async def test_hanging_up(api: Api) -> None:

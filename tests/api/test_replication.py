@@ -9,19 +9,23 @@ from tests.api.test_access import code
 from tests.support import builders
 from tests.support.api import Api
 
+IN_MODULE = pytest.mark.asyncio(loop_scope="module")
+
 FRIEND = builders.keypair("friend").id
 
 
-async def test_the_overview(api: Api) -> None:
-    Replication.model_validate((await api.client.get("/v1/replication")).json())
+@IN_MODULE
+async def test_the_overview(shared: Api) -> None:
+    Replication.model_validate((await shared.client.get("/v1/replication")).json())
 
 
-async def test_one_feed_in_every_spelling(api: Api) -> None:
+@IN_MODULE
+async def test_one_feed_in_every_spelling(shared: Api) -> None:
     bare = FRIEND[1:-8].replace("+", "-").replace("/", "_")
     for spelling in (quote(FRIEND, safe=""), f"ssb:feed/ed25519/{bare}", bare):
-        answer = await api.client.get(f"/v1/replication/{spelling}")
+        answer = await shared.client.get(f"/v1/replication/{spelling}")
         assert FeedReplication.model_validate(answer.json()).feed == FRIEND
-    assert code(await api.client.get("/v1/replication/nonsense")) == "invalid-id"
+    assert code(await shared.client.get("/v1/replication/nonsense")) == "invalid-id"
 
 
 @pytest.mark.parametrize("replicate", [True, False])
@@ -46,11 +50,12 @@ async def test_asking_by_hand(api: Api, replicate: bool) -> None:
         ({"feed": builders.message_id(1), "replicate": True}, 400, "invalid-id"),
     ],
 )
-async def test_requests_of_other_shapes(api: Api, body: dict[str, object], status: int, problem: str) -> None:
-    answer = await api.client.post("/v1/replication/request", json=body)
+@IN_MODULE
+async def test_requests_of_other_shapes(shared: Api, body: dict[str, object], status: int, problem: str) -> None:
+    answer = await shared.client.post("/v1/replication/request", json=body)
     assert answer.status_code == status
     assert code(answer) == problem
-    assert api.replication.requests == {}
+    assert shared.replication.requests == {}
 
 
 async def test_our_own_feed_cannot_be_refused(api: Api) -> None:

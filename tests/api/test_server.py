@@ -122,6 +122,20 @@ async def test_a_body_without_end_is_cut_at_the_limit(api: Api, server: HttpServ
     assert api.store.log.position == 0
 
 
+async def test_a_body_that_drips_on_after_its_answer_is_cut(server: HttpServer) -> None:
+    head = b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\n"
+    async with connect(server) as (reader, writer):
+        writer.write(head)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401")
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while server.connections:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        assert PATIENT * 0.9 <= time.monotonic() - began < PATIENCE / 2
+
+
 async def test_an_honest_request_beside_many_silent_ones(server: HttpServer, api: Api) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for number in range(200):

@@ -20,6 +20,8 @@ from tests.api.test_access import code
 from tests.support import builders
 from tests.support.api import TOKEN, Api, open_api, peer_info, serve
 
+IN_MODULE = pytest.mark.asyncio(loop_scope="module")
+
 PATIENCE = 10.0
 
 
@@ -278,11 +280,12 @@ async def test_only_so_many_at_once(tmp_path: Path) -> None:
         ("", {"Last-Event-ID": "9" * 40}, "invalid-header"),
     ],
 )
-async def test_wrong_requests(api: Api, query: str, headers: dict[str, str], problem: str) -> None:
-    answer = await api.client.get(f"/v1/stream{query}", headers=headers)
+@IN_MODULE
+async def test_wrong_requests(shared: Api, query: str, headers: dict[str, str], problem: str) -> None:
+    answer = await shared.client.get(f"/v1/stream{query}", headers=headers)
     assert answer.status_code == 400
     assert code(answer) == problem
-    assert not api.app.state.streams
+    assert not shared.app.state.streams
 
 
 @pytest.mark.parametrize(("path", "accept"), [("/v1/stream?since=0", "*/*"), ("/v1/messages", "application/x-ndjson")])
