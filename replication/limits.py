@@ -30,6 +30,7 @@ class Limits:
     history_streams: int = 2000
     history_streams_served: int = 8
     calls_in_flight: int = 1000
+    calls_in_flight_size: int = 1 * MIB
     calls_per_second: float = 100.0
     call_burst: int = 500
 
@@ -70,6 +71,7 @@ LOCAL_LIMITS = Limits(
     binary_frame=16 * MIB,
     open_streams=1024,
     calls_in_flight=20_000,
+    calls_in_flight_size=64 * MIB,
     calls_per_second=1e9,
     call_burst=1_000_000,
     stream_queue=32 * MIB,

@@ -32,13 +32,15 @@ _KINDS = frozenset(kind.value for kind in Kind)
 
 
 class Request(NamedTuple):
-    """The peer calls ``name``. ``kind`` is None when it did not say; ``stream`` tells how it expects answers."""
+    """The peer calls ``name``. ``kind`` is None when it did not say; ``stream`` tells how it expects answers;
+    ``size`` is the length of the request's JSON text."""
 
     call: int
     name: Name
     args: list[JsonValue]
     kind: Kind | None
     stream: bool
+    size: int
 
 
 class BadRequest(Exception):
@@ -60,7 +62,8 @@ def parse_request(call: int, flags: int, body: bytes) -> Request:
         args = []
     if not isinstance(args, list):
         raise BadRequest("the args of a request must be an array")
-    return Request(call, _parse_name(value.get("name")), args, _parse_kind(value.get("type")), bool(flags & STREAM))
+    name, kind = _parse_name(value.get("name")), _parse_kind(value.get("type"))
+    return Request(call, name, args, kind, bool(flags & STREAM), len(body))
 
 
 def _parse_name(name: JsonValue) -> Name:

@@ -62,6 +62,7 @@ class RpcConnection:
         self._handlers: dict[int, asyncio.Task[None]] = {}
         self._open: Counter[Pool] = Counter()
         self._bucket = TokenBucket(limits.calls_per_second, limits.call_burst, self._loop.time())
+        self._in_flight = 0
         self._queued = 0
         self._full: set[int] = set()
         self._room = asyncio.Event()
@@ -119,6 +120,7 @@ class RpcConnection:
             data = await self._stream.read()
             if not data:
                 return
+            refused = self._protocol.refused
             events = self._protocol.receive(data)
             self._heard = self._loop.time()
             if events or self.bytes_in - self._last_whole[1] >= _HALF_FRAME_STEP:
@@ -127,10 +129,11 @@ class RpcConnection:
                 if isinstance(event, Goodbye):
                     return
                 if isinstance(event, Request):
-                    await self._admit()
+                    await self._admit(1)
                 self._take(event)
             if output := self._protocol.take_output():
                 self._stream.write(output)
+            await self._admit(self._protocol.refused - refused)
             if not self._room.is_set():
                 await self._room.wait()
 
@@ -273,8 +276,11 @@ class RpcConnection:
 
     # serving
 
-    async def _admit(self) -> None:
-        wait = self._bucket.take(self._loop.time())
+    async def _admit(self, calls: int) -> None:
+        """Read on only as fast as the peer may call."""
+        wait = 0.0
+        for _ in range(calls):
+            wait = self._bucket.take(self._loop.time())
         if wait > 0.0:
             self.breaches["calls a second"] += 1
             await asyncio.sleep(wait)
@@ -283,11 +289,12 @@ class RpcConnection:
         try:
             method = self._table.find(request.name, self.caller)
             self._check_kind(request, method)
-            self._check_bounds(method)
+            self._check_bounds(method, request.size)
         except RemoteVisible as error:
             self._refuse(request, str(error))
             return
-        self._protocol.settle(request.call, method.kind)
+        if not self._protocol.settle(request.call, method.kind):
+            return
         job: Coroutine[Any, Any, None]
         if method.kind.is_stream:
             stream = {Kind.SOURCE: Sink, Kind.SINK: Source, Kind.DUPLEX: Duplex}[method.kind](self, request.call)
@@ -297,8 +304,9 @@ class RpcConnection:
             job = self._serve_async(request, method)
         task = self._loop.create_task(job)
         self._handlers[request.call] = task
+        self._in_flight += request.size
         self._open[method.pool] += method.kind.is_stream
-        task.add_done_callback(lambda _task: self._served(request.call, method))
+        task.add_done_callback(lambda _task: self._served(request, method))
 
     def _check_kind(self, request: Request, method: Method) -> None:
         asked = request.kind or (Kind.DUPLEX if request.stream else Kind.ASYNC)
@@ -308,7 +316,7 @@ class RpcConnection:
         if not fits:
             raise RemoteVisible(f"method:{','.join(request.name)} is {method.kind.value}, not {asked.value}")
 
-    def _check_bounds(self, method: Method) -> None:
+    def _check_bounds(self, method: Method, size: int) -> None:
         limits = self._limits
         if not method.kind.is_stream:
             bound, counted = limits.calls_in_flight, len(self._handlers)
@@ -316,7 +324,7 @@ class RpcConnection:
             bound, counted = limits.history_streams, self._open[Pool.HISTORY]
         else:
             bound, counted = limits.open_streams, self._open[Pool.STREAMS]
-        if counted >= bound:
+        if counted >= bound or self._in_flight + size > limits.calls_in_flight_size:
             self.breaches["open calls"] += 1
             raise RemoteVisible("too many calls at once")
 
@@ -326,9 +334,13 @@ class RpcConnection:
 
     async def _serve_async(self, request: Request, method: Method) -> None:
         try:
+            await self._stream.drain()  # whoever does not read its answers is not served on
             body = encode_body(await method.handler(self.caller, request.args))
         except RemoteVisible as error:
             self._stream.write(self._protocol.reply_error(request.call, str(error)))
+        except ConnectionClosed as gone:
+            log.debug("serving %s for %s stopped: %s", ".".join(request.name), self.peername, gone)
+            self._stream.write(self._protocol.reply_error(request.call, _INTERNAL))
         except Exception:
             log.exception("serving %s for %s failed", ".".join(request.name), self.peername)
             self._stream.write(self._protocol.reply_error(request.call, _INTERNAL))
@@ -336,25 +348,28 @@ class RpcConnection:
             self._stream.write(self._protocol.reply(request.call, body))
 
     async def _serve_stream(self, request: Request, method: Method, stream: RpcStream) -> None:
-        error: str | None = _INTERNAL
+        error: str | None = None
         try:
             await method.handler(self.caller, request.args, stream)
-            error = None
         except RemoteVisible as refused:
             error = str(refused)
         except RemoteError as gone:
+            error = "stream ended"
             log.debug("serving %s for %s stopped: %s", ".".join(request.name), self.peername, gone)
         except Exception:
+            error = _INTERNAL
             log.exception("serving %s for %s failed", ".".join(request.name), self.peername)
-        finally:
-            self._stream.write(self._protocol.end(request.call, error))
+        self._stream.write(self._protocol.end(request.call, error))
 
-    def _served(self, call: int, method: Method) -> None:
-        self._handlers.pop(call, None)
+    def _served(self, request: Request, method: Method) -> None:
+        """The handler has returned, failed, or was cancelled - perhaps before its first step."""
+        self._handlers.pop(request.call, None)
+        self._in_flight -= request.size
         self._open[method.pool] -= method.kind.is_stream
-        stream = self._streams.pop(call, None)
+        stream = self._streams.pop(request.call, None)
         if stream is not None:
             self.stream_took(stream, stream.discard())
+            self._stream.write(self._protocol.end(request.call))
 
     # patience
 

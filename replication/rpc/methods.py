@@ -85,9 +85,11 @@ class MethodTable:
             self.add(method)
 
     def add(self, method: Method) -> None:
-        """Offer ``method`` too; a name can be given only once."""
-        if method.name in self._methods:
-            raise ValueError(f"method {'.'.join(method.name)} is there already")
+        """Offer ``method`` too; a name can be given only once, and names a method or a group of them."""
+        for name in self._methods:
+            shorter = min(len(name), len(method.name))
+            if name[:shorter] == method.name[:shorter]:
+                raise ValueError(f"{'.'.join(name)} is there already, so {'.'.join(method.name)} cannot be added")
         self._methods[method.name] = method
 
     def find(self, name: Name, caller: Caller) -> Method:

@@ -90,6 +90,8 @@ class RpcProtocol:
         self._highest_request = 0
         self._output: list[bytes] = []
         self._said_goodbye = False
+        self.refused = 0
+        """Requests that could not be read and were answered with an error, so far."""
 
     @property
     def partial(self) -> bool:
@@ -188,6 +190,7 @@ class RpcProtocol:
 
     def _refuse(self, call: int, stream: bool, reason: str) -> None:
         """Answer a request that could not even be read; what follows under its number is ignored."""
+        self.refused += 1
         self._output.append(frame(_error_body(reason), call, STREAM | END if stream else END))
         if stream:
             self._calls[call] = _Call(Kind.DUPLEX, self._limits.json_frame, we_ended=True, deaf=True)
@@ -213,9 +216,13 @@ class RpcProtocol:
 
     # answering, and both directions of streams
 
-    def settle(self, call: int, kind: Kind) -> None:
-        """What kind of method a request turned out to name, where the peer did not say."""
-        self._calls[call].kind = kind
+    def settle(self, call: int, kind: Kind) -> bool:
+        """What kind of method a request turned out to name; False if the peer has taken the call back meanwhile."""
+        known = self._calls.get(call)
+        if known is None:
+            return False
+        known.kind = kind
+        return True
 
     def reply(self, call: int, body: Body) -> bytes:
         """Answer an async call of the peer's; empty if it was answered before."""

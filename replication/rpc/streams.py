@@ -80,9 +80,11 @@ class RpcStream:
 
     async def _read_batch(self) -> list[Body]:
         while not self._inbox:
+            if self._we_ended and self._discards:
+                return []
             if self._read_error is not None:
                 raise self._read_error
-            if self._remote_ended or (self._discards and self._we_ended):
+            if self._remote_ended:
                 return []
             await self._wait()
         batch, self._inbox = self._inbox, []
@@ -119,6 +121,9 @@ class RpcStream:
     async def _end(self, error: str | None) -> None:
         if not self._we_ended:
             self._we_ended = True
+            if error is not None:
+                self._host.stream_took(self, self.discard())
+                self._wake()
             await self._host.stream_ends(self.call, error)
 
     def _wake(self) -> None:

@@ -168,6 +168,16 @@ def test_any_chunking_gives_the_same_events(label: str, data: st.DataObject) -> 
     assert whole.take_output() == parts.take_output()
 
 
+def request(call: int, name: tuple[str, ...], args: list[Any], kind: Kind | None, stream: bool) -> Request:
+    """A request event without its size, which ``received`` leaves out."""
+    return Request(call, name, args, kind, stream, 0)
+
+
+def received(machine: RpcProtocol, data: bytes) -> list[Event]:
+    """The events of ``data``, requests with size 0."""
+    return [event._replace(size=0) if isinstance(event, Request) else event for event in machine.receive(data)]
+
+
 def flat(events: Iterable[Event]) -> list[Any]:
     """Events with batches taken apart and errors by their text, so that they can be compared."""
     found: list[Any] = []
@@ -239,16 +249,16 @@ def request_frame(number: int, body: Any, flags: int = 0x02) -> bytes:
 @pytest.mark.parametrize(
     ("body", "flags", "expected"),
     [
-        ({"name": ["a", "b"], "args": [1], "type": "async"}, 0x02, Request(-1, ("a", "b"), [1], Kind.ASYNC, False)),
-        ({"name": ["whoami"], "args": []}, 0x02, Request(-1, ("whoami",), [], None, False)),
-        ({"name": "manifest", "args": [], "type": "sync"}, 0x02, Request(-1, ("manifest",), [], Kind.SYNC, False)),
-        ({"name": ["x"]}, 0x02, Request(-1, ("x",), [], None, False)),
-        ({"name": ["x"], "args": None}, 0x0A, Request(-1, ("x",), [], None, True)),
-        ({"name": ["x"], "args": [{}], "type": "duplex"}, 0x0A, Request(-1, ("x",), [{}], Kind.DUPLEX, True)),
+        ({"name": ["a", "b"], "args": [1], "type": "async"}, 0x02, request(-1, ("a", "b"), [1], Kind.ASYNC, False)),
+        ({"name": ["whoami"], "args": []}, 0x02, request(-1, ("whoami",), [], None, False)),
+        ({"name": "manifest", "args": [], "type": "sync"}, 0x02, request(-1, ("manifest",), [], Kind.SYNC, False)),
+        ({"name": ["x"]}, 0x02, request(-1, ("x",), [], None, False)),
+        ({"name": ["x"], "args": None}, 0x0A, request(-1, ("x",), [], None, True)),
+        ({"name": ["x"], "args": [{}], "type": "duplex"}, 0x0A, request(-1, ("x",), [{}], Kind.DUPLEX, True)),
     ],
 )
 def test_requests_in_all_their_spellings(body: Any, flags: int, expected: Request) -> None:
-    assert RpcProtocol().receive(request_frame(1, body, flags)) == [expected]
+    assert received(RpcProtocol(), request_frame(1, body, flags)) == [expected]
 
 
 BAD_REQUESTS: list[Any] = [
@@ -285,8 +295,8 @@ def test_a_request_that_cannot_be_read_is_answered_with_an_error(body: Any, flag
     assert (answer_flags, number) == ((0x0E, -1) if flags & STREAM else (0x06, -1))
     assert value["name"] == "Error"
     assert "request" in value["message"]
-    assert machine.receive(request_frame(2, {"name": ["still", "there"]})) == [
-        Request(-2, ("still", "there"), [], None, False)
+    assert received(machine, request_frame(2, {"name": ["still", "there"]})) == [
+        request(-2, ("still", "there"), [], None, False)
     ]
 
 
@@ -522,8 +532,8 @@ def test_thousands_of_hand_made_frames_do_not_stop_the_machine() -> None:
         machine.take_output()
         assert machine.end(call) == b""
         fresh = machine._highest_request // 2 + 17
-        assert machine.receive(request_frame(fresh, {"name": ["honest"]})) == [
-            Request(-fresh, ("honest",), [], None, False)
+        assert received(machine, request_frame(fresh, {"name": ["honest"]})) == [
+            request(-fresh, ("honest",), [], None, False)
         ]
 
 
