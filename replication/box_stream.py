@@ -16,7 +16,7 @@ from replication.secretbox import MAC_SIZE, SECRETBOX, SecretBox, pointer
 BODY_MAX = 4096
 HEADER_SIZE = 34
 _PLAIN_HEADER = 18
-_NONCES = 1 << 192
+_NONCE_MASK = (1 << 192) - 1
 _GOODBYE = bytes(_PLAIN_HEADER)
 _SCRATCH_KEPT = 64 * 1024
 
@@ -48,13 +48,15 @@ class Sealer:
         source, target = pointer(data), pointer(out)
         done = at = 0
         while done < size:
-            length = min(BODY_MAX, size - done)
+            length = size - done
+            if length > BODY_MAX:
+                length = BODY_MAX
             header[0], header[1] = length >> 8, length & 255
             start = target + at
-            body_nonce = (nonce + 1) % _NONCES
+            body_nonce = nonce + 1 & _NONCE_MASK
             seal(start + HEADER_SIZE, mac_at, source + done, length, body_nonce.to_bytes(24, "big"), key)
             seal(start + MAC_SIZE, start, header_at, _PLAIN_HEADER, nonce.to_bytes(24, "big"), key)
-            nonce = (nonce + 2) % _NONCES
+            nonce = nonce + 2 & _NONCE_MASK
             at += HEADER_SIZE + length
             done += length
         self._nonce = nonce
@@ -155,20 +157,19 @@ class Opener:
                 if open_(header_at, start + MAC_SIZE, start, _PLAIN_HEADER, nonce.to_bytes(24, "big"), key):
                     self._damaged("a packet's header does not open: damaged, replayed or out of order")
                     break
-                nonce = (nonce + 1) % _NONCES
+                nonce = nonce + 1 & _NONCE_MASK
                 at += HEADER_SIZE
                 length = header[0] << 8 | header[1]
-                if not length and header == _GOODBYE:
-                    self.ended = True
-                    break
-                if not self._allows(length):
+                if 0 < length <= BODY_MAX:
+                    self._empty = 0
+                elif not self._allows(length):
                     break
             if size - at < length:
                 break
             if open_(target + filled, source + at, mac_at, length, nonce.to_bytes(24, "big"), key):
                 self._damaged("a packet's body does not open: damaged or out of order")
                 break
-            nonce = (nonce + 1) % _NONCES
+            nonce = nonce + 1 & _NONCE_MASK
             at += length
             filled += length
             length = -1
@@ -176,12 +177,16 @@ class Opener:
         return at, filled
 
     def _allows(self, length: int) -> bool:
-        self._empty = 0 if length else self._empty + 1
+        """What a length that is not of a usual packet means."""
         if length > BODY_MAX:
             self._damaged(f"a packet of {length} bytes; at most {BODY_MAX} are allowed")
-        elif self._empty > self._empty_max:
-            self._damaged(f"more than {self._empty_max} empty packets in a row")
-        return self.failure is None
+        elif self._header == _GOODBYE:
+            self.ended = True
+        else:
+            self._empty += 1
+            if self._empty > self._empty_max:
+                self._damaged(f"more than {self._empty_max} empty packets in a row")
+        return not self.over
 
     def _damaged(self, reason: str) -> None:
         self.failure = BoxStreamError(reason)
