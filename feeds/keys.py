@@ -9,7 +9,7 @@ import binascii
 import hmac as _hmac
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -123,7 +123,7 @@ def verify(public: bytes, data: bytes, signature: bytes, hmac_key: bytes | None 
     return bool(_verify_detached(bytes(signature), covered, len(covered), bytes(public)) == 0)
 
 
-def verify_many(items: Sequence[Signed]) -> int:
+def verify_many(items: Iterable[Signed]) -> int:
     """Index of the first item whose signature is wrong, -1 when there is none.
 
     A tight loop for a worker thread: libsodium runs without the GIL, and little else happens between two calls.

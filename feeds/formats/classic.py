@@ -53,8 +53,8 @@ class ClassicFormat:
     def first_bad_signature(self, messages: Sequence[Message], hmac_key: bytes | None = None) -> int:
         publics = {author: keys.public_from_id(author) for author in {message.author for message in messages}}
         if hmac_key is None:
-            return keys.verify_many([(m.signature, m.signed, publics[m.author]) for m in messages])
-        return keys.verify_many([(m.signature, keys.hmac(hmac_key, m.signed), publics[m.author]) for m in messages])
+            return keys.verify_many((m.signature, m.signed, publics[m.author]) for m in messages)
+        return keys.verify_many((m.signature, keys.hmac(hmac_key, m.signed), publics[m.author]) for m in messages)
 
     def draft(self, author: str, tip: Tip, content: JsonObject | str, timestamp: float) -> Draft:
         value: JsonObject = {
