@@ -47,7 +47,7 @@ from replication.ebt.effects import Breach, Ready, SendNotes, SendRange
 from replication.ebt.notes import MAX_NOTE, MAX_SEQUENCE, NOT_REPLICATING, is_classic_feed, unwrap
 from replication.ebt.outbox import Outbox
 from replication.ebt.sources import PATIENCE, Sources
-from replication.ebt.status import FeedStatus, PairStatus, PeerStatus
+from replication.ebt.status import FeedStatus, Lag, PairStatus, PeerStatus
 from replication.ebt.tables import (
     BANNED,
     BLOCKED,
@@ -72,6 +72,7 @@ __all__ = [
     "Breach",
     "EbtState",
     "FeedStatus",
+    "Lag",
     "PairStatus",
     "PeerStatus",
     "Ready",
@@ -414,6 +415,10 @@ class EbtState:
         """Figures of one session; None if there is none. Looks at every feed."""
         table = self._peers.get(peer)
         return None if table is None else status.of_peer(self._feeds, table)
+
+    def lag(self) -> Lag:
+        """How many feeds, and messages, connected peers claim beyond ours."""
+        return status.lag(self._feeds, self._peers.values())
 
     def known_feeds(self) -> int:
         """How many feeds take up memory: those wanted, held, or wanted earlier."""

@@ -51,6 +51,27 @@ class PeerStatus(NamedTuple):
     bad_entries: int
 
 
+class Lag(NamedTuple):
+    """How far we are behind the most that any peer claims: number of feeds, and messages in all."""
+
+    feeds: int
+    messages: int
+
+
+def lag(feeds: FeedTable, tables: Iterable[PeerTable]) -> Lag:
+    """Sum over the wanted feeds that are not forked; quick also for many feeds and peers."""
+    claims = [table.claims for table in tables]
+    if not claims:
+        return Lag(0, 0)
+    best = map(max, feeds.local, *claims)
+    missing = [
+        most - local
+        for most, local, flags in zip(best, feeds.local, feeds.flags, strict=True)
+        if most > local and flags & (WANTED | FORKED) == WANTED
+    ]
+    return Lag(len(missing), sum(missing))
+
+
 def of_feed(feeds: FeedTable, feed: str, source: str | None, tables: Iterable[PeerTable]) -> FeedStatus:
     """The status of one feed, also of one that was never heard of."""
     f = feeds.index.get(feed)

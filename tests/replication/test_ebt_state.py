@@ -962,16 +962,29 @@ class TestStatus:
         assert (status.client, status.open) == (False, True)
 
 
+    def test_of_everything(self) -> None:
+        ebt = serving({F: 5, G: 5, feed_id("held"): 1}, "p", "q")
+        assert ebt.lag() == (0, 0)
+        ebt.notes_received("p", {F: on(7), G: on(3), feed_id("held"): on(9)}, 0.0)
+        ebt.notes_received("q", {F: on(6), G: on(9), H: on(1)}, 0.0)
+        assert ebt.lag() == (3, 7)
+        ebt.fork(G, 0.0)
+        ebt.disconnect("p", 0.0)
+        assert ebt.lag() == (2, 2)
+        ebt.disconnect("q", 0.0)
+        assert ebt.lag() == (0, 0)
+
+
 class TestSize:
     def test_a_peer_costs_fourteen_bytes_a_feed(self) -> None:
-        ebt = machine(wants=tuple(feed_id(number) for number in range(20_000)))
+        ebt = machine(wants=tuple(feed_id(number) for number in range(5_000)))
         tracemalloc.start()
         for number in range(5):
             ebt.connect(f"p{number}", {}, client=False, now=0.0)
             drain(ebt, f"p{number}")
         used, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert used / (5 * 20_000) < 16
+        assert used / (5 * 5_000) < 16
 
     def test_an_idle_peer_of_a_small_node_costs_little(self) -> None:
         ebt = machine()
