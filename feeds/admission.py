@@ -1,243 +1,427 @@
-"""What of the texts that peers delivered may enter the log: the rules of ingest, without its threads and database.
+"""What of the texts that peers delivered may enter the log: the rules of ingest, without threads, processes, database.
 
-Texts of one feed, delivered by several peers at once, form one `FeedWork`. `prepare` reads them and follows the chain,
-`verify` checks the signatures of what was accepted (any number of feeds in one loop), `judge_doubtful` decides about
-texts that contradict what is held. All block; callers run them in worker threads, whole batches at a time.
+A `Task` is what was delivered of one feed, perhaps by several peers, and the tip it is to continue. `judge` reads the
+texts of many tasks, follows each chain, checks all signatures in one loop and returns a `Verdict` for each. Both are
+plain tuples, lists, numbers and bytes, so that a task can be judged in another process. `Outcome` is the verdict about
+a feed for those who asked; a long feed may have been cut in parts that were judged side by side.
 
 Whoever delivers a bad text harms only that text: another peer's text for the same place is looked at next. Only a
 message with its author's own signature can mark a feed as forked.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from feeds.errors import InvalidMessage
 from feeds.formats.base import FeedFormat
+from feeds.formats.registry import format_named
 from feeds.message import Message, Tip
 from feeds.validation import Rejection, check_alone
 
 __all__ = [
-    "FeedWork",
-    "FoundFork",
+    "Contradiction",
+    "Extractor",
     "Item",
-    "SignatureSlice",
-    "check_slice",
-    "judge_doubtful",
-    "order_items",
-    "prepare",
-    "slices",
-    "verify",
+    "Kind",
+    "Outcome",
+    "Task",
+    "Verdict",
+    "judge",
+    "judge_contradictions",
+    "share",
 ]
+
+LOG: Final = logging.getLogger(__name__)
+
+Kind: TypeAlias = Literal["invalid", "fork", "gap"]
+Item: TypeAlias = tuple[int, int, int, bytes]
+"""One delivered text: number of the delivery, the sequence it claims, its index in the delivery, the text.
+Sorts in the order in which it is judged."""
+Extractor: TypeAlias = Callable[[Message], object]
+"""What a view keeps of a message, as marshal can carry it; None for nothing. Never raises."""
 
 BAD_SIGNATURES_ALLOWED: Final = 3
 """From one delivery for one feed; what else it says about that feed is then not looked at."""
 _BAD_SIGNATURE: Final = "signature is not the author's over this message"
+_NOT_AS_CLAIMED: Final = "author and sequence are not those at the head of the text"
+_FORK: Final = "its author signed another message for this place in the feed"
 
 
-class Item(NamedTuple):
-    """One delivered text, and the sequence it claims."""
+class Task(NamedTuple):
+    """Texts of one feed, and the tip they are to continue."""
 
-    delivery: int
-    place: int
-    """Index in the delivery."""
+    format: str
+    author: str
     sequence: int
-    text: bytes
+    """Of the tip."""
+    id: str | None
+    """Of the tip."""
+    assumed: bool
+    """The tip's id is not known yet: take what the first message names as its previous one."""
+    forked: bool
+    items: list[Item]
+    """Sorted."""
 
 
-class _Doubtful(NamedTuple):
+class Verdict(NamedTuple):
+    """What became of a task's items, which are meant by their index: each is in exactly one of the lists."""
+
+    base: str | None
+    """Id of the tip that the accepted ones continue."""
+    end: str | None
+    """Id of the last accepted one."""
+    taken: list[int]
+    """The continuation of the feed, in order; the columns below go with it."""
+    keys: list[bytes]
+    timestamps: list[int | float]
+    respelled: dict[int, bytes]
+    """Texts that are stored in another spelling than they came in, by index into `taken`."""
+    extracts: list[list[object]]
+    """One list for each extractor."""
+    duplicates: list[int]
+    known: list[int]
+    """At or before the tip: to be compared with what is stored."""
+    rejected: list[tuple[int, Kind, str, str | None]]
+    """Item, kind, reason, message id where it is known."""
+    fork: tuple[int, int, bytes | None, bytes] | None
+    """Item, then the sequence and the text of the message held that it contradicts (None: the tip's), then its text."""
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A task being judged."""
+
+    task: Task
+    form: FeedFormat
+    base: Tip
+    assumed: bool
+    accepted: list[Message] = field(default_factory=list)
+    taken: list[int] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, Kind, str, str | None]] = field(default_factory=list)
+    doubtful: list[tuple[int, int, bytes | None]] = field(default_factory=list)
+    """Item, and sequence and text of what is held that it contradicts; None: the tip's, which only the store has."""
+    fork: tuple[int, int, bytes | None, bytes] | None = None
+    verified: int = 0
+    """So many of the accepted have a good signature."""
+    read: dict[int, Message] = field(default_factory=dict)
+    """Items that need not be read again. Filled only after a bad signature."""
+    refused: dict[int, tuple[str, str | None]] = field(default_factory=dict)
+    """Items with a bad signature: reason and id."""
+    bad: dict[int, int] = field(default_factory=dict)
+    """Bad signatures by delivery."""
+
+
+def judge(tasks: Iterable[Task], hmac_key: bytes | None, extractors: Sequence[Extractor]) -> list[Verdict]:
+    """Decide about every item of every task; blocks. Nothing that a text contains makes it raise."""
+    works = [
+        _Work(task, format_named(task.format), Tip(task.sequence, task.id), task.assumed) for task in map(_task, tasks)
+    ]
+    for work in works:
+        _follow(work, hmac_key)
+    _verify_together(works, hmac_key)
+    for work in works:
+        if work.doubtful:
+            _judge_doubtful(work, hmac_key)
+    return [_verdict(work, extractors) for work in works]
+
+
+def _task(plain: Task) -> Task:
+    return Task(*plain)  # marshal knows only plain tuples
+
+
+def _follow(work: _Work, hmac_key: bytes | None) -> None:
+    """Read the items and follow the chain from the tip; signatures are not checked yet."""
+    forked, check_chain = work.task.forked, work.form.check_chain
+    base, end = work.base.sequence, work.base
+    for index, (_, sequence, _, text) in enumerate(work.task.items):
+        if sequence <= base:
+            work.known.append(index)
+        elif sequence <= end.sequence:
+            held = work.accepted[sequence - base - 1].text
+            if held == text:
+                work.duplicates.append(index)
+            else:
+                work.doubtful.append((index, sequence, held))
+        elif forked:
+            work.rejected.append((index, "fork", "this feed has two branches; nothing more is taken of it", None))
+        elif sequence > end.sequence + 1:
+            reason = f"sequence is {sequence}, the next one here is {end.sequence + 1}"
+            work.rejected.append((index, "gap", reason, None))
+        elif (message := _read(work, index, hmac_key)) is not None:
+            if work.assumed and not work.accepted:
+                work.base = end = Tip(base, message.previous)
+            fault = check_chain(message, end)
+            if fault is None:
+                work.accepted.append(message)
+                work.taken.append(index)
+                end = Tip(sequence, message.id)
+            elif fault.kind == "fork":
+                held_end = work.accepted[-1].text if work.accepted else None
+                work.doubtful.append((index, end.sequence, held_end))
+            else:
+                work.rejected.append((index, "invalid", fault.reason, message.id))
+
+
+def _read(work: _Work, index: int, hmac_key: bytes | None) -> Message | None:
+    """The message in an item, or None with the reason noted."""
+    delivery, sequence, _, text = work.task.items[index]
+    if work.bad:
+        if index in work.refused:
+            work.rejected.append((index, "invalid", *work.refused[index]))
+            return None
+        if work.bad.get(delivery, 0) >= BAD_SIGNATURES_ALLOWED:
+            work.rejected.append((index, "gap", "it follows messages with bad signatures from the same peer", None))
+            return None
+        if index in work.read:
+            return work.read[index]
+    try:
+        message = work.form.prepare(text, hmac_key)
+    except InvalidMessage as error:
+        work.rejected.append((index, "invalid", str(error), None))
+        return None
+    if message.sequence != sequence or message.author != work.task.author:
+        work.rejected.append((index, "invalid", _NOT_AS_CLAIMED, message.id))
+        return None
+    return message
+
+
+def _verify_together(works: Sequence[_Work], hmac_key: bytes | None) -> None:
+    """One loop over all signatures of a format; only where one is bad, feed by feed."""
+    by_format: dict[str, tuple[FeedFormat, list[Message]]] = {}
+    for work in works:
+        by_format.setdefault(work.form.name, (work.form, []))[1].extend(work.accepted)
+    if any(form.first_bad_signature(messages, hmac_key) >= 0 for form, messages in by_format.values()):
+        for work in works:
+            _verify(work, hmac_key)
+
+
+def _verify(work: _Work, hmac_key: bytes | None) -> None:
+    """Check one feed's signatures, taking the chain up again without each text that has a bad one."""
+    while work.verified < len(work.accepted):
+        bad = work.form.first_bad_signature(work.accepted[work.verified :], hmac_key)
+        if bad < 0:
+            return
+        work.verified += bad
+        index, message = work.taken[work.verified], work.accepted[work.verified]
+        delivery = work.task.items[index][0]
+        work.bad[delivery] = work.bad.get(delivery, 0) + 1
+        work.read.update(zip(work.taken, work.accepted, strict=True))
+        work.refused[index] = _BAD_SIGNATURE, message.id
+        for settled in (work.accepted, work.taken, work.duplicates, work.known, work.doubtful, work.rejected):
+            settled.clear()
+        _follow(work, hmac_key)
+
+
+def _judge_doubtful(work: _Work, hmac_key: bytes | None) -> None:
+    """Decide about texts that differ from what is held at their place: the same message, a bad one, or a fork."""
+    for index, held_at, held in work.doubtful:
+        _, sequence, _, text = work.task.items[index]
+        found = _contradicts(work.form, work.task.author, sequence, text, held, hmac_key)
+        if found is None:
+            work.duplicates.append(index)
+            continue
+        kind, reason, id_, second = found
+        work.rejected.append((index, kind, reason, id_))
+        if kind == "fork" and work.fork is None and not work.task.forked:
+            work.fork = index, held_at, held, second
+
+
+def _contradicts(
+    form: FeedFormat, author: str, sequence: int, text: bytes, held: bytes | None, hmac_key: bytes | None
+) -> tuple[Kind, str, str | None, bytes] | None:
+    """What a text is that differs from the one held: None for the same message, else kind, reason, id, stored text."""
+    try:
+        message = check_alone(form, text, hmac_key)
+    except InvalidMessage as error:
+        return "invalid", str(error), None, b""
+    if message.author != author or message.sequence != sequence:
+        return "invalid", _NOT_AS_CLAIMED, message.id, b""
+    return None if message.text == held else ("fork", _FORK, message.id, message.text)
+
+
+def _verdict(work: _Work, extractors: Sequence[Extractor]) -> Verdict:
+    accepted, items = work.accepted, work.task.items
+    respelled = {
+        at: message.text
+        for at, (index, message) in enumerate(zip(work.taken, accepted, strict=True))
+        if message.text != items[index][3]
+    }
+    return Verdict(
+        work.base.id,
+        accepted[-1].id if accepted else None,
+        work.taken,
+        [message.key for message in accepted],
+        [message.timestamp for message in accepted],
+        respelled,
+        [_extracts(accepted, extract) for extract in extractors],
+        work.duplicates,
+        work.known,
+        work.rejected,
+        work.fork,
+    )
+
+
+def _extracts(messages: Sequence[Message], extract: Extractor) -> list[object]:
+    try:
+        return [extract(message) for message in messages]
+    except Exception:  # an error in a view must not keep a message out of the log, nor every one after it
+        LOG.exception("a view cannot read a message")
+        return [_extract(message, extract) for message in messages]
+
+
+def _extract(message: Message, extract: Extractor) -> object:
+    try:
+        return extract(message)
+    except Exception:
+        return None
+
+
+# --- sharing the work -------------------------------------------------------------------------------------------------
+
+
+def share(tasks: Iterable[Task], count: int) -> list[list[Task]]:
+    """Deal tasks out to `count` workers, about as many items to each; a feed that is one plain run may be cut."""
+    tasks = list(tasks)
+    size = max(-(-sum(len(task.items) for task in tasks) // count), 1)
+    dealt: list[list[Task]] = [[]]
+    room = size
+    for task in tasks:
+        plain = _is_plain_run(task)
+        while task.items:
+            if room <= 0 and len(dealt) < count:
+                dealt.append([])
+                room = size
+            cut = room if plain and 0 < room < len(task.items) and len(dealt) < count else len(task.items)
+            dealt[-1].append(task._replace(items=task.items[:cut]))
+            room -= cut
+            rest = task.items[cut:]
+            task = task._replace(sequence=task.sequence + cut, id=None, assumed=True, items=rest)
+    return [part for part in dealt if part]
+
+
+def _is_plain_run(task: Task) -> bool:
+    """The items follow the tip and each other, from one delivery: what nearly all long tasks are."""
+    items = task.items
+    first, last = items[0], items[-1]
+    return (
+        not task.forked
+        and first[0] == last[0]
+        and first[1] == task.sequence + 1
+        and last[1] == task.sequence + len(items)
+        and all(item[1] == at for at, item in enumerate(items, task.sequence + 1))
+    )
+
+
+# --- outcomes ---------------------------------------------------------------------------------------------------------
+
+
+class Contradiction(NamedTuple):
+    """A text that differs from the one held at its place."""
+
     item: Item
-    first: bytes | None
-    """Text we hold that this one contradicts; None: the base's, which only the store has."""
-    first_sequence: int
+    held: bytes
 
 
 class FoundFork(NamedTuple):
-    """Two messages, both with the author's signature, that cannot be in one feed; first is the one held."""
+    """Two messages, both with the author's signature, that cannot be in one feed."""
 
-    first_sequence: int
-    first: bytes | None
-    second: Message
+    held_at: int
+    held: bytes | None
+    """Text held at that sequence; None: it is the base's, which only the store has."""
+    second: bytes
+    sequence: int
+    """Of the second."""
     delivery: int
 
 
 @dataclass(slots=True, eq=False)
-class FeedWork:
-    """Texts of one feed on their way into the log, and what became of each: every item ends in exactly one list."""
+class Outcome:
+    """What became of everything that was delivered of one feed in a round."""
 
     author: str
     form: FeedFormat
     base: Tip
     forked: bool
-    items: list[Item]
-
-    accepted: list[Message] = field(default_factory=list)
-    """The continuation of base, in order."""
+    end: Tip
+    """The tip once everything taken is stored."""
+    items: list[Item] = field(default_factory=list)
     taken: list[Item] = field(default_factory=list)
-    """The item of each accepted message."""
+    keys: list[bytes] = field(default_factory=list)
+    timestamps: list[int | float] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
+    extracts: list[list[object]] = field(default_factory=list)
     duplicates: list[Item] = field(default_factory=list)
     known: list[Item] = field(default_factory=list)
-    """At or before base: to be compared with the stored text by `settle_known`."""
-    doubtful: list[_Doubtful] = field(default_factory=list)
     rejected: list[tuple[Item, Rejection]] = field(default_factory=list)
     fork: FoundFork | None = None
 
-    verified: int = 0
-    """So many accepted messages have a good signature."""
-    _read: dict[tuple[int, int], Message | Rejection] = field(default_factory=dict)
-    _bad: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def end(self) -> Tip:
-        """The tip once everything accepted is stored."""
-        return Tip(self.accepted[-1].sequence, self.accepted[-1].id) if self.accepted else self.base
-
-    def reject(self, item: Item, kind: Literal["invalid", "fork", "gap"], reason: str, id: str | None = None) -> None:
-        """Note why an item is not taken."""
-        self.rejected.append((item, Rejection(item.place, id, self.author, item.sequence, kind, reason)))
-
-    def settle_known(self, stored: Mapping[int, bytes]) -> bool:
-        """Compare what is at or before base with the stored texts by sequence; False when one is not there."""
-        for item in self.known:
-            text = stored.get(item.sequence)
-            if text is None:
-                return False
-            if text == item.text:
-                self.duplicates.append(item)
-            else:
-                self.doubtful.append(_Doubtful(item, text, item.sequence))
-        self.known.clear()
+    def join(self, task: Task, verdict: Verdict) -> bool:
+        """Add the verdict about the next part of the feed; False when it was judged from a tip that did not come."""
+        if self.fork is not None or task.sequence != self.end.sequence:
+            return False
+        if verdict.taken and verdict.base != self.end.id:
+            return False
+        if task.assumed and not verdict.taken:
+            return False
+        self.items += task.items
+        texts = [task.items[index][3] for index in verdict.taken]
+        for at, text in verdict.respelled.items():
+            texts[at] = text
+        self.taken += [task.items[index] for index in verdict.taken]
+        self.keys += verdict.keys
+        self.timestamps += verdict.timestamps
+        self.texts += texts
+        if self.extracts:
+            for column, more in zip(self.extracts, verdict.extracts, strict=True):
+                column += more
+        else:
+            self.extracts = verdict.extracts
+        self.duplicates += [task.items[index] for index in verdict.duplicates]
+        self.known += [task.items[index] for index in verdict.known]
+        for index, kind, reason, id_ in verdict.rejected:
+            self.reject(task.items[index], kind, reason, id_)
+        if verdict.taken:
+            self.end = Tip(self.end.sequence + len(verdict.taken), verdict.end)
+        if verdict.fork is not None:
+            index, held_at, held, second = verdict.fork
+            delivery, sequence, _, _ = task.items[index]
+            self.fork = FoundFork(held_at, held, second, sequence, delivery)
         return True
 
+    def reject(self, item: Item, kind: Kind, reason: str, id: str | None = None) -> None:
+        """Note why an item is not taken."""
+        self.rejected.append((item, Rejection(item[2], id, self.author, item[1], kind, reason)))
 
-def prepare(work: FeedWork, hmac_key: bytes | None = None) -> None:
-    """Read the items and follow the chain from base; signatures are not checked yet. Never raises for a bad text."""
-    base, end = work.base.sequence, work.base
-    for item in work.items:
-        if item.sequence <= base:
-            work.known.append(item)
-        elif item.sequence <= end.sequence:
-            _compare(work, item, work.accepted[item.sequence - base - 1])
-        elif work.forked:
-            work.reject(item, "fork", "this feed has two branches; nothing more is taken of it")
-        elif item.sequence > end.sequence + 1:
-            work.reject(item, "gap", f"sequence is {item.sequence}, the next one here is {end.sequence + 1}")
-        elif (message := _read(work, item, hmac_key)) is not None:
-            fault = work.form.check_chain(message, end)
-            if fault is None:
-                work.accepted.append(message)
-                work.taken.append(item)
-                end = Tip(message.sequence, message.id)
-            elif fault.kind == "fork":
-                work.doubtful.append(_Doubtful(item, work.accepted[-1].text if work.accepted else None, end.sequence))
+    def compare(self, stored: Mapping[int, bytes]) -> list[Contradiction] | None:
+        """Tell duplicates among `known` by the stored texts; returns what differs, None when a text is not there."""
+        contradictions = []
+        for item in self.known:
+            held = stored.get(item[1])
+            if held is None:
+                return None
+            if held == item[3]:
+                self.duplicates.append(item)
             else:
-                work.reject(item, "gap" if fault.kind == "gap" else "invalid", fault.reason, message.id)
+                contradictions.append(Contradiction(item, held))
+        self.known.clear()
+        return contradictions
 
 
-def _compare(work: FeedWork, item: Item, held: Message) -> None:
-    if item.text == held.text:
-        work.duplicates.append(item)
-    else:
-        work.doubtful.append(_Doubtful(item, held.text, item.sequence))
-
-
-def _read(work: FeedWork, item: Item, hmac_key: bytes | None) -> Message | None:
-    """The message in an item, or None with the reason noted; read once even when the work starts over."""
-    place = item.delivery, item.place
-    outcome = work._read.get(place)
-    if not isinstance(outcome, Rejection) and work._bad.get(item.delivery, 0) >= BAD_SIGNATURES_ALLOWED:
-        work.reject(item, "gap", "it follows messages with bad signatures from the same peer")
-        return None
-    if outcome is None:
-        try:
-            outcome = work.form.prepare(item.text, hmac_key)
-            if outcome.author != work.author or outcome.sequence != item.sequence:
-                raise InvalidMessage("author and sequence are not those at the head of the text")
-        except InvalidMessage as error:
-            outcome = Rejection(item.place, None, work.author, item.sequence, "invalid", str(error))
-        work._read[place] = outcome
-    if isinstance(outcome, Rejection):
-        work.rejected.append((item, outcome))
-        return None
-    return outcome
-
-
-class SignatureSlice(NamedTuple):
-    """A stretch of the accepted messages of several feeds, to be verified in one loop."""
-
-    parts: list[tuple[FeedWork, int, int]]
-    """Work, first and one past the last index into its `accepted`."""
-
-
-def slices(works: Iterable[FeedWork], count: int) -> list[SignatureSlice]:
-    """Share all signatures still to be checked evenly among `count` loops; a long feed is cut."""
-    waiting = [(work, work.verified, len(work.accepted)) for work in works if work.verified < len(work.accepted)]
-    total = sum(end - start for _, start, end in waiting)
-    size = -(-total // max(count, 1))
-    shared: list[SignatureSlice] = []
-    room = 0
-    for work, start, end in waiting:
-        while start < end:
-            if not room:
-                shared.append(SignatureSlice([]))
-                room = size
-            stop = min(end, start + room)
-            shared[-1].parts.append((work, start, stop))
-            room -= stop - start
-            start = stop
-    return shared
-
-
-def check_slice(part: SignatureSlice, hmac_key: bytes | None = None) -> bool:
-    """Whether every signature of a slice is good."""
-    by_format: dict[str, tuple[FeedFormat, list[Message]]] = {}
-    for work, start, end in part.parts:
-        form = work.form
-        by_format.setdefault(form.name, (form, []))[1].extend(work.accepted[start:end])
-    return all(form.first_bad_signature(messages, hmac_key) < 0 for form, messages in by_format.values())
-
-
-def verify(work: FeedWork, hmac_key: bytes | None = None) -> None:
-    """Check the signatures of one feed's accepted messages, starting over without each text that has a bad one."""
-    while work.verified < len(work.accepted):
-        bad = work.form.first_bad_signature(work.accepted[work.verified :], hmac_key)
-        if bad < 0:
-            work.verified = len(work.accepted)
-            return
-        _start_over(work, work.verified + bad, hmac_key)
-
-
-def _start_over(work: FeedWork, bad: int, hmac_key: bytes | None) -> None:
-    """Take the chain up again where a signature was bad, with what else was delivered for that place."""
-    item, message = work.taken[bad], work.accepted[bad]
-    work._bad[item.delivery] = work._bad.get(item.delivery, 0) + 1
-    rejection = Rejection(item.place, message.id, work.author, item.sequence, "invalid", _BAD_SIGNATURE)
-    work._read[item.delivery, item.place] = rejection
-    for settled in (work.accepted, work.taken, work.duplicates, work.known, work.doubtful, work.rejected):
-        settled.clear()
-    work.verified = bad
-    prepare(work, hmac_key)
-
-
-def judge_doubtful(work: FeedWork, hmac_key: bytes | None = None) -> None:
-    """Decide about texts that differ from what is held at their place: the same message, a bad one, or a fork."""
-    for item, first, first_sequence in work.doubtful:
-        try:
-            message = check_alone(work.form, item.text, hmac_key)
-        except InvalidMessage as error:
-            work.reject(item, "invalid", str(error))
+def judge_contradictions(outcome: Outcome, found: Iterable[Contradiction], hmac_key: bytes | None) -> None:
+    """Decide about texts that differ from stored ones; blocks."""
+    for item, held in found:
+        verdict = _contradicts(outcome.form, outcome.author, item[1], item[3], held, hmac_key)
+        if verdict is None:
+            outcome.duplicates.append(item)
             continue
-        if message.author != work.author or message.sequence != item.sequence:
-            work.reject(item, "invalid", "author and sequence are not those at the head of the text")
-        elif message.text == first:
-            work.duplicates.append(item)
-        else:
-            if work.fork is None and not work.forked:
-                work.fork = FoundFork(first_sequence, first, message, item.delivery)
-            work.reject(item, "fork", "its author signed another message for this place in the feed", message.id)
-    work.doubtful.clear()
-
-
-def order_items(items: Sequence[Item]) -> list[Item]:
-    """Delivery after delivery, each by sequence."""
-    return sorted(items, key=lambda item: (item.delivery, item.sequence))
+        kind, reason, id_, second = verdict
+        outcome.reject(item, kind, reason, id_)
+        if kind == "fork" and outcome.fork is None and not outcome.forked:
+            outcome.fork = FoundFork(item[1], held, second, item[1], item[0])

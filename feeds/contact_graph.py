@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
 
-from feeds.message import JsonValue
-
-__all__ = ["ContactGraph", "Edge", "contact_edge"]
+__all__ = ["ContactGraph", "Edge"]
 
 
 class Edge(IntEnum):
@@ -20,23 +18,6 @@ class Edge(IntEnum):
     BLOCK = -1
     NONE = -2
     """An explicit "neither": unfollowed or unblocked."""
-
-
-def contact_edge(content: JsonValue) -> tuple[str, Edge] | None:
-    """Destination and edge of a contact message's content; None when it is no contact message. Never raises."""
-    if type(content) is not dict or content.get("type") != "contact":
-        return None
-    destination = content.get("contact")
-    if type(destination) is not str:
-        return None
-    if _truthy(content.get("blocking")) or _truthy(content.get("flagged")):
-        return destination, Edge.BLOCK
-    return destination, Edge.FOLLOW if content.get("following") is True else Edge.NONE
-
-
-def _truthy(value: JsonValue) -> bool:
-    """What JavaScript's `if` makes of a value: an empty list or object counts as true there."""
-    return isinstance(value, list | dict) or bool(value)
 
 
 class ContactGraph:

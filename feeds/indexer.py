@@ -14,7 +14,8 @@ from typing import Final, NamedTuple, Protocol
 from feeds.database import Database
 from feeds.errors import FeedsError
 from feeds.formats.registry import format_of_feed
-from feeds.log import Appended, Row
+from feeds.log import Appended, Extract
+from feeds.message import Message
 
 __all__ = ["Effect", "Indexer", "View"]
 
@@ -25,9 +26,11 @@ CHUNK: Final = 1000
 class View(Protocol):
     """A derived table or a few of them. Views do not know each other.
 
-    `schema` makes what `tables` names (indices go with their table). `apply` must give the same tables whatever the
-    sizes of the batches it gets, and never raises because of what a message contains. What it returns is handed to the
-    subscribers of its name after the commit; None is nothing to hand on.
+    `schema` makes what `tables` names (indices go with their table). `extract` says what of a message the view keeps;
+    it is a function of a module, may run in another thread or process, and gives only None (nothing), numbers, strings,
+    bytes, lists and tuples. `apply` gets what is not None, in order of position, never nothing; it must give the same
+    tables whatever the sizes of the batches it gets. Neither raises because of what a message contains. What `apply`
+    returns is handed to the subscribers of the view's name after the commit; None is nothing to hand on.
     """
 
     @property
@@ -38,7 +41,9 @@ class View(Protocol):
     def tables(self) -> Sequence[str]: ...
     @property
     def schema(self) -> Sequence[str]: ...
-    def apply(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> object: ...
+    @property
+    def extract(self) -> Callable[[Message], object]: ...
+    def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> object: ...
 
 
 class Effect(NamedTuple):
@@ -69,6 +74,11 @@ class Indexer:
         positions, end = await database.write(lambda connection: _prepare(connection, views))
         return cls(database, views, positions, end)
 
+    @property
+    def extractors(self) -> list[Callable[[Message], object]]:
+        """What each view keeps of a message, in the order in which `apply` expects it."""
+        return [view.extract for view in self._views]
+
     def subscribe(self, view: str, callback: Callable[[object], None]) -> None:
         """Hand `callback` what the view's `apply` returned, in the event loop after each commit."""
         self._subscribers.setdefault(view, []).append(callback)
@@ -80,14 +90,19 @@ class Indexer:
 
     def apply(self, connection: sqlite3.Connection, appended: Appended) -> list[Effect]:
         """Apply what was just appended to every view that is up to date; part of the writer's job, in its thread."""
-        if not appended.rows:
+        if not appended.runs:
             return []
         positions = dict(connection.execute("SELECT name, position FROM view"))
-        current = [view for view in self._views if positions.get(view.name) == appended.before]
-        effects = [Effect(view.name, view.apply(connection, appended.rows)) for view in current]
-        connection.executemany(
-            "UPDATE view SET position=? WHERE name=?", [(appended.position, view.name) for view in current]
-        )
+        effects = []
+        for column, view in enumerate(self._views):
+            if positions.get(view.name) == appended.before:
+                rows = [
+                    Extract(position, run.author, value)
+                    for first, run in appended.runs
+                    for position, value in enumerate(run.extracts[column], first)
+                    if value is not None
+                ]
+                effects.append(_apply(connection, view, rows, appended.position))
         return effects
 
     def committed(self, appended: Appended, effects: Sequence[Effect]) -> None:
@@ -103,20 +118,20 @@ class Indexer:
             await self._database.write(self._chunk, after_commit=self._progressed)
 
     def _chunk(self, connection: sqlite3.Connection) -> _Progress:
-        positions = {
-            view.name: connection.execute("SELECT position FROM view WHERE name=?", (view.name,)).fetchone()[0]
-            for view in self._views
-        }
-        after = min(positions.values())
-        rows, end = _read_rows(connection, after)
+        positions: dict[str, int] = dict(connection.execute("SELECT name, position FROM view"))
+        after = min(positions[view.name] for view in self._views)
+        messages, end = _read(connection, after)
         effects = []
         for view in self._views:
             if positions[view.name] < end:
-                new = [row for row in rows if row.position > positions[view.name]]
-                effects.append(Effect(view.name, view.apply(connection, new)))
+                rows = [
+                    Extract(position, message.author, value)
+                    for position, message in messages
+                    if position > positions[view.name] and (value := view.extract(message)) is not None
+                ]
+                effects.append(_apply(connection, view, rows, end))
                 positions[view.name] = end
-                connection.execute("UPDATE view SET position=? WHERE name=?", (end, view.name))
-        return _Progress(positions, effects)
+        return _Progress({view.name: positions[view.name] for view in self._views}, effects)
 
     def _progressed(self, progress: _Progress) -> None:
         self._positions.update(progress.positions)
@@ -127,6 +142,12 @@ class Indexer:
             if effect.change is not None:
                 for callback in self._subscribers.get(effect.view, ()):
                     callback(effect.change)
+
+
+def _apply(connection: sqlite3.Connection, view: View, rows: Sequence[Extract], end: int) -> Effect:
+    change = view.apply(connection, rows) if rows else None
+    connection.execute("UPDATE view SET position=? WHERE name=?", (end, view.name))
+    return Effect(view.name, change)
 
 
 def _prepare(connection: sqlite3.Connection, views: Sequence[View]) -> tuple[dict[str, int], int]:
@@ -146,9 +167,9 @@ def _prepare(connection: sqlite3.Connection, views: Sequence[View]) -> tuple[dic
     return positions, end or 0
 
 
-def _read_rows(connection: sqlite3.Connection, after: int) -> tuple[list[Row], int]:
+def _read(connection: sqlite3.Connection, after: int) -> tuple[list[tuple[int, Message]], int]:
     """Read the next messages back from their stored texts; with the position they reach to."""
-    rows = []
+    messages = []
     position = after
     for position, author, text in connection.execute(
         "SELECT m.position, f.ref, m.text FROM message m JOIN feed f ON f.id=m.author "
@@ -156,7 +177,7 @@ def _read_rows(connection: sqlite3.Connection, after: int) -> tuple[list[Row], i
         (after, CHUNK),
     ):
         try:
-            rows.append(Row(position, format_of_feed(author).prepare(text)))
+            messages.append((position, format_of_feed(author).prepare(text)))
         except FeedsError as error:
             LOG.error("message at position %d cannot be read and is left out of the views: %s", position, error)
-    return rows, position
+    return messages, position

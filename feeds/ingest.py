@@ -1,24 +1,23 @@
 """The one door for writing: `add` for what peers and bundles deliver, `publish` for our own messages.
 
-Deliveries wait in a bounded line. One task takes what is waiting as a round, has it judged in worker threads
-(`admission`) and hands it to the database's writer; while that commits, the next round is already judged against the
-tips that the feeds will then have. In the writer's turn each feed's tip is compared once more with the one the judging
-started from: whatever does not fit, because a commit failed or somebody published in between, is judged again. So
-nothing is stored that does not continue the stored feed, and nothing is reported before it is committed.
+Deliveries wait in a bounded line. One task takes what is waiting as a round and has it judged (`validators`); another
+hands everything judged so far to the database's writer as one job, so rounds are judged while the ones before them
+commit, against the tips that their feeds will then have. In the writer's turn each feed's tip is compared once more
+with the one the judging started from: whatever does not fit, because a commit failed or somebody published in between,
+is judged again. So nothing is stored that does not continue the stored feed, and nothing is reported before it is
+committed.
 """
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from feeds import admission
-from feeds.admission import FeedWork, Item
+from feeds.admission import Item, Outcome, Task
 from feeds.database import Database
 from feeds.errors import InvalidMessage, StoreError
 from feeds.formats.base import FeedFormat
@@ -29,17 +28,15 @@ from feeds.log import Appended, Entry, ForkFound, Log, Recorded, Run
 from feeds.message import Draft, JsonObject, Tip
 from feeds.publisher import Publisher, State
 from feeds.validation import Rejection
+from feeds.validators import Validators
 
 __all__ = ["AddReport", "Ingest"]
-
-T = TypeVar("T")
 
 ROUND_MESSAGES: Final = 2048
 ROUND_BYTES: Final = 2 << 20
 IN_FLIGHT_BYTES: Final = 16 << 20
-SMALL_ROUND: Final = 32
-"""Rounds up to this size are judged in one call: below it, cores gained cost more than they give."""
-ROUNDS_AT_ONCE: Final = 2
+JUDGED_MESSAGES: Final = 8192
+"""So many may wait for the writer before judging pauses."""
 RETRIES: Final = 8
 
 
@@ -86,8 +83,12 @@ class _Ahead(NamedTuple):
 @dataclass(slots=True, eq=False)
 class _Round:
     number: int
-    works: list[FeedWork]
+    items: dict[str, list[Item]]
+    """By author."""
     attempts: dict[str, int]
+    """How often a feed's items were judged before."""
+    count: int
+    outcomes: list[Outcome] = field(default_factory=list)
 
 
 class _Written(NamedTuple):
@@ -110,9 +111,10 @@ class Ingest:
         hmac_key: bytes | None = None,
         formats: Sequence[FeedFormat] = FORMATS,
         workers: int | None = None,
+        processes: bool | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """workers -- threads that validate (default: one a core); now -- seconds since 1970."""
+        """now -- seconds since 1970; workers, processes -- as `Validators` explains them."""
         self._database: Final = database
         self._log: Final = log
         self._indexer: Final = indexer
@@ -121,27 +123,29 @@ class Ingest:
         self._hmac_key: Final = hmac_key
         self._formats: Final = formats
         self._now: Final = now
-        self._workers: Final = workers or os.cpu_count() or 1
-        self._pool: Final = ThreadPoolExecutor(self._workers, thread_name_prefix="validate")
+        self._validators: Final = Validators(indexer.extractors, hmac_key, workers=workers, processes=processes)
 
         self._deliveries: Final[dict[int, _Delivery]] = {}
         self._line: Final[deque[_Delivery]] = deque()
         self._retries: Final[deque[_Retry]] = deque()
+        self._judged: Final[list[_Round]] = []
         self._ahead: Final[dict[str, _Ahead]] = {}
         self._numbers = 0
         self._in_flight = 0
+        self._committing = False
+        self._closing = False
         self._entrance: Final = asyncio.Lock()
         self._room: Final = asyncio.Event()
         self._work: Final = asyncio.Event()
-        self._pipeline: Final = asyncio.Semaphore(ROUNDS_AT_ONCE)
-        self._commits: Final[set[asyncio.Task[None]]] = set()
-        self._closing = False
-        self._task: Final = asyncio.create_task(self._serve(), name="ingest")
+        self._to_commit: Final = asyncio.Event()
+        self._landed: Final = asyncio.Event()
+        self._judge_task: Final = asyncio.create_task(self._serve(), name="ingest judging")
+        self._commit_task: Final = asyncio.create_task(self._commit_all(), name="ingest committing")
 
     # The public face.
 
     async def add(self, texts: Sequence[bytes], *, source: str) -> AddReport:
-        """Take delivered messages of any feeds in any order; returns once what is valid is committed.
+        """Take delivered messages of any feeds; returns once what is valid is committed.
 
         texts -- each one message as it came, feeds in any mixture. source -- who delivered it, kept with the evidence
         of a fork. Waits while too many bytes are on their way. Bad texts are no errors: they are in the report.
@@ -155,15 +159,14 @@ class Ingest:
                 await self._room.wait()
             if self._closing:
                 raise StoreError("the store is closing")
-            self._numbers += 1
+            if not texts:
+                return AddReport(0, 0, [], {})
             done: asyncio.Future[AddReport] = asyncio.get_running_loop().create_future()
-            delivery = _Delivery(self._numbers, texts, source, size, done)
+            delivery = _Delivery(self._next_number(), texts, source, size, done)
             self._in_flight += size
-        if not texts:
-            return AddReport(0, 0, [], {})
-        self._deliveries[delivery.number] = delivery
-        self._line.append(delivery)
-        self._work.set()
+            self._deliveries[delivery.number] = delivery
+            self._line.append(delivery)
+            self._work.set()
         return await done
 
     async def publish(
@@ -182,14 +185,14 @@ class Ingest:
         if self._closing:
             raise StoreError("the store is closing")
 
-        def job(connection: sqlite3.Connection) -> _Written:
-            written = self._publish(connection, content, if_sequence)
+        def job(connection: sqlite3.Connection) -> tuple[_Written, Entry]:
+            written, entry = self._publish(connection, content, if_sequence)
             if also is not None:
-                also(connection, _only_entry(written.appended))
-            return written
+                also(connection, entry)
+            return written, entry
 
-        written = await self._database.write(job, durable=True, after_commit=self._committed)
-        return _only_entry(written.appended)
+        _, entry = await self._database.write(job, durable=True, after_commit=lambda done: self._committed(done[0]))
+        return entry
 
     def dry_run(self, content: JsonObject | str) -> Draft:
         """The message that `publish` would sign now, unsigned, with its size. Raises InvalidMessage, TooLarge."""
@@ -201,44 +204,52 @@ class Ingest:
         return self._publisher.state(self._log.feed_state(self._publisher.id) == "forked")
 
     async def close(self) -> None:
-        """Finish every delivery that was let in, then end the worker threads."""
+        """Finish every delivery that was let in, then end the workers."""
         self._closing = True
         self._room.set()
         self._work.set()
-        await asyncio.wait([self._task])
-        while self._commits:
-            await asyncio.wait(self._commits)
-        self._pool.shutdown()
+        await asyncio.wait([self._judge_task])
+        self._to_commit.set()
+        await asyncio.wait([self._commit_task])
+        await self._validators.close()
+
+    def _next_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
 
     # Rounds.
 
     async def _serve(self) -> None:
+        """Judge round after round; the next one is taken from the line while one is being judged."""
+        following: _Round | None = None
         while True:
-            while not (self._line or self._retries):
-                if self._closing and not self._commits:
-                    return
-                self._work.clear()
-                await self._work.wait()
-            await self._pipeline.acquire()
-            round_ = self._take_round()
+            round_ = following or await self._next_round()
+            if round_ is None:
+                return
+            judging = asyncio.ensure_future(self._judge(round_))
+            await asyncio.sleep(0)
+            following = self._take_round() if self._line and not self._retries else None
             try:
-                await self._judge(round_)
+                await judging
             except Exception as error:
-                self._fail(round_, error)
-                self._pipeline.release()
+                self._fail(round_.items, error)
                 continue
-            task = asyncio.create_task(self._finish(round_), name="ingest commit")
-            self._commits.add(task)
-            task.add_done_callback(self._finished)
+            self._judged.append(round_)
+            self._to_commit.set()
+            while sum(judged.count for judged in self._judged) > JUDGED_MESSAGES:
+                await self._landing()
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._commits.discard(task)
-        self._pipeline.release()
-        self._work.set()
+    async def _next_round(self) -> _Round | None:
+        """What is waiting, as soon as something is; None at the end."""
+        while not (self._line or self._retries):
+            if self._closing and not self._judged and not self._committing:
+                return None
+            self._work.clear()
+            await self._work.wait()
+        return self._take_round()
 
     def _take_round(self) -> _Round:
         """What is waiting, first come first served, up to the size of a round."""
-        self._numbers += 1
         items: dict[str, list[Item]] = {}
         attempts: dict[str, int] = {}
         room, bytes_left = ROUND_MESSAGES, ROUND_BYTES
@@ -251,118 +262,152 @@ class Ingest:
             delivery = self._line[0]
             if delivery.done.done():  # cancelled, or failed by an earlier round: nobody waits for the rest
                 delivery.taken = len(delivery.texts)
+            begin = delivery.taken
             while delivery.taken < len(delivery.texts) and room > 0 and bytes_left > 0:
-                text = delivery.texts[delivery.taken]
-                self._sort_in(delivery, delivery.taken, text, items)
+                bytes_left -= len(delivery.texts[delivery.taken])
                 delivery.taken += 1
                 room -= 1
-                bytes_left -= len(text)
+            self._sort_in(delivery, begin, items)
             if delivery.taken == len(delivery.texts):
                 self._line.popleft()
-                self._settle(delivery)
-        works = [self._work_for(author, of_feed) for author, of_feed in items.items()]
-        return _Round(self._numbers, works, attempts)
+                self._settle(delivery, 0)
+        return _Round(self._next_number(), items, attempts, sum(map(len, items.values())))
 
-    def _sort_in(self, delivery: _Delivery, index: int, text: bytes, items: dict[str, list[Item]]) -> None:
-        reason = "no known feed format"
-        for form in self._formats:
-            try:
-                author, sequence = form.peek(text)
-            except InvalidMessage as error:
-                reason = str(error)
-                continue
-            items.setdefault(author, []).append(Item(delivery.number, index, sequence, text))
-            delivery.unsettled += 1
-            return
-        delivery.rejections.append(Rejection(index, None, None, None, "invalid", reason))
-
-    def _work_for(self, author: str, items: list[Item]) -> FeedWork:
-        ahead = self._ahead.get(author)
-        if ahead is None:
-            tip, forked = self._log.tip(author), self._log.feed_state(author) == "forked"
-        else:
-            tip, forked = ahead.tip, ahead.forked
-        form = next(form for form in self._formats if form.owns(author))
-        return FeedWork(author, form, tip, forked, admission.order_items(items))
+    def _sort_in(self, delivery: _Delivery, begin: int, items: dict[str, list[Item]]) -> None:
+        """Put texts with those of the same feed, by what their heads claim."""
+        number, texts = delivery.number, delivery.texts
+        for place in range(begin, delivery.taken):
+            text = texts[place]
+            reason = "no known feed format"
+            for form in self._formats:
+                try:
+                    author, sequence = form.peek(text)
+                except InvalidMessage as error:
+                    reason = str(error)
+                    continue
+                items.setdefault(author, []).append((number, sequence, place, text))
+                delivery.unsettled += 1
+                break
+            else:
+                delivery.rejections.append(Rejection(place, None, None, None, "invalid", reason))
 
     # Judging.
 
     async def _judge(self, round_: _Round) -> None:
-        """Decide about every item of a round, in worker threads, and note what its feeds will be."""
-        works = round_.works
-        small = sum(len(work.items) for work in works) <= SMALL_ROUND
-        await self._in_pool(_prepare_all, works, self._hmac_key, small)
-        if not small:
-            parts = admission.slices(works, self._workers)
-            good = await asyncio.gather(*(self._in_pool(admission.check_slice, part, self._hmac_key) for part in parts))
-            if all(good):
-                for work in works:
-                    work.verified = len(work.accepted)
-            else:
-                await self._in_pool(_verify_all, works, self._hmac_key)
-        known = {work.author: {item.sequence for item in work.known} for work in works if work.known}
+        """Decide about every item of a round and note what its feeds will be."""
+        outcomes = {author: self._begin(author) for author in round_.items}
+        tasks = [
+            Task(o.form.name, author, o.base.sequence, o.base.id, False, o.forked, sorted(round_.items[author]))
+            for author, o in outcomes.items()
+        ]
+        for task, verdict in await self._validators.judge(tasks):
+            if not outcomes[task.author].join(task, verdict):
+                self._again(round_, task.author, task.items)
+        known = [outcome for outcome in outcomes.values() if outcome.known]
         if known:
-            await self._compare_known(round_, known)
-        if any(work.doubtful for work in works):
-            await self._judge_doubtful(works)
-        for work in works:
-            if work.accepted or work.fork:
-                self._ahead[work.author] = _Ahead(round_.number, work.end, work.forked or work.fork is not None)
+            for author in await self._compare_known(round_, known):
+                del outcomes[author]
+        for outcome in outcomes.values():
+            if outcome.fork is not None and outcome.fork.held is None:
+                await self._find_held(outcome)
+        round_.outcomes = list(outcomes.values())
+        for author, outcome in outcomes.items():
+            if outcome.taken or outcome.fork:
+                forked = outcome.forked or outcome.fork is not None
+                self._ahead[author] = _Ahead(round_.number, outcome.end, forked)
 
-    async def _compare_known(self, round_: _Round, known: dict[str, set[int]]) -> None:
-        """Tell duplicates from contradictions by the stored texts: one query a round."""
-        if any(self._log.sequence(author) < max(sequences) for author, sequences in known.items()):
-            while self._commits:  # some are on their way into the log
-                await asyncio.wait(self._commits)
-        stored = await self._log.texts_at(known)
-        for work in list(round_.works):
-            if work.known and not work.settle_known(stored.get(work.author, {})):
-                round_.works.remove(work)  # they never arrived there: the base was wrong
-                self._again(round_, work)
+    def _begin(self, author: str) -> Outcome:
+        """An empty outcome that starts from where the feed is, or will be once what is on its way has landed."""
+        form = next(form for form in self._formats if form.owns(author))
+        ahead = self._ahead.get(author)
+        if ahead is not None:
+            return Outcome(author, form, ahead.tip, ahead.forked, ahead.tip)
+        tip = self._log.tip(author)
+        return Outcome(author, form, tip, self._log.feed_state(author) == "forked", tip)
 
-    async def _judge_doubtful(self, works: Sequence[FeedWork]) -> None:
-        await self._in_pool(_judge_all, works, self._hmac_key)
-        for work in works:
-            fork = work.fork
-            if fork is not None and fork.first is None:  # it contradicts the base, whose text only the store has
-                while self._commits:
-                    await asyncio.wait(self._commits)
-                stored = await self._log.texts_at({work.author: {fork.first_sequence}})
-                first = stored.get(work.author, {}).get(fork.first_sequence, b"")
-                work.fork = fork._replace(first=first)
+    async def _compare_known(self, round_: _Round, outcomes: Sequence[Outcome]) -> list[str]:
+        """Tell duplicates from contradictions by the stored texts, with one query; returns feeds to be judged again."""
+        places = {outcome.author: {item[1] for item in outcome.known} for outcome in outcomes}
+        if any(self._log.sequence(author) < max(sequences) for author, sequences in places.items()):
+            await self._all_landed()  # some are on their way into the log
+        stored = await self._log.texts_at(places)
+        again = []
+        for outcome in outcomes:
+            found = outcome.compare(stored.get(outcome.author, {}))
+            if found is None:  # they never arrived there: the base was wrong
+                again.append(outcome.author)
+                self._again(round_, outcome.author, outcome.items)
+            elif found:
+                await self._validators.run(admission.judge_contradictions, outcome, found, self._hmac_key)
+        return again
 
-    async def _in_pool(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+    async def _find_held(self, outcome: Outcome) -> None:
+        """A fork contradicts the base, whose text only the store has."""
+        fork = outcome.fork
+        assert fork is not None
+        if self._log.sequence(outcome.author) < fork.held_at:
+            await self._all_landed()
+        stored = await self._log.texts_at({outcome.author: {fork.held_at}})
+        outcome.fork = fork._replace(held=stored.get(outcome.author, {}).get(fork.held_at, b""))
+
+    async def _all_landed(self) -> None:
+        while self._judged or self._committing:
+            await self._landing()
+
+    async def _landing(self) -> None:
+        """Wait until the next commit has come to an end."""
+        self._landed.clear()
+        await self._landed.wait()
 
     # Writing.
 
-    async def _finish(self, round_: _Round) -> None:
-        """Commit a judged round and report; judge again what no longer fits the store."""
-        runs = [Run(work.author, work.base, work.accepted) for work in round_.works if work.accepted]
-        forks = [
-            ForkFound(fork.first_sequence, fork.first or b"", fork.second, self._source(fork.delivery))
-            for work in round_.works
-            if (fork := work.fork) is not None
-        ]
-        stale: set[str] = set()
-        if runs or forks:
+    async def _commit_all(self) -> None:
+        """Commit whatever is judged, all that has gathered as one job; report; again."""
+        while self._judged or not self._judge_task.done():
+            if not self._judged:
+                self._to_commit.clear()
+                await self._to_commit.wait()
+                continue
+            rounds = self._judged[:]
+            self._judged.clear()
+            self._committing = True
             try:
-                written = await self._database.write(
-                    lambda connection: self._append(connection, runs, forks), after_commit=self._committed
-                )
+                await self._commit(rounds)
             except Exception as error:
-                self._forget_ahead(round_, everything=True)
-                self._fail(round_, error)
-                return
-            stale.update(written.appended.stale, written.recorded.stale)
-        self._forget_ahead(round_, everything=False)
-        for author in stale:
-            self._ahead.pop(author, None)
-        for work in round_.works:
-            if work.author in stale:
-                self._again(round_, work)
+                for round_ in rounds:
+                    self._forget_ahead(round_, everything=True)
+                    self._fail({outcome.author: outcome.items for outcome in round_.outcomes}, error)
+            self._committing = False
+            self._landed.set()
+            self._work.set()
+
+    async def _commit(self, rounds: Sequence[_Round]) -> None:
+        outcomes = [(round_, outcome) for round_ in rounds for outcome in round_.outcomes]
+        writing = [outcome for _, outcome in outcomes if outcome.taken]
+        forking = [outcome for _, outcome in outcomes if outcome.fork is not None]
+        stale: set[Outcome] = set()
+        if writing or forking:
+            runs = [Run(o.author, o.base, o.keys, o.timestamps, o.texts, o.extracts) for o in writing]
+            forks = [self._fork_found(outcome) for outcome in forking]
+            written = await self._database.write(
+                lambda connection: self._append(connection, runs, forks), after_commit=self._committed
+            )
+            stale.update(writing[index] for index in written.appended.stale)
+            stale.update(forking[index] for index in written.recorded.stale)
+        for round_ in rounds:
+            self._forget_ahead(round_, everything=False)
+        for round_, outcome in outcomes:
+            if outcome in stale:
+                self._ahead.pop(outcome.author, None)
+                self._again(round_, outcome.author, outcome.items)
             else:
-                self._report(work)
+                self._report(outcome)
+
+    def _fork_found(self, outcome: Outcome) -> ForkFound:
+        fork = outcome.fork
+        assert fork is not None
+        source = self._deliveries[fork.delivery].source
+        return ForkFound(outcome.author, fork.held_at, fork.held or b"", fork.sequence, fork.second, source)
 
     def _append(self, connection: sqlite3.Connection, runs: list[Run], forks: list[ForkFound]) -> _Written:
         received = int(self._now() * 1000)
@@ -370,14 +415,19 @@ class Ingest:
         recorded = self._log.record_forks(connection, forks, received)
         return _Written(appended, recorded, self._indexer.apply(connection, appended))
 
-    def _publish(self, connection: sqlite3.Connection, content: JsonObject | str, if_sequence: int | None) -> _Written:
+    def _publish(
+        self, connection: sqlite3.Connection, content: JsonObject | str, if_sequence: int | None
+    ) -> tuple[_Written, Entry]:
         now = self._now() * 1000
         own = self._log.read_own(connection, self._publisher.id)
         self._publisher.check(own.state == "forked")
         message = self._publisher.sign(content, own.tip, own.timestamp, now=now, if_sequence=if_sequence)
-        run = Run(message.author, own.tip, [message])
+        extracts = [[extract(message)] for extract in self._indexer.extractors]
+        run = Run(message.author, own.tip, [message.key], [message.timestamp], [message.text], extracts)
         appended = self._log.append(connection, [run], int(now))
-        return _Written(appended, Recorded([], []), self._indexer.apply(connection, appended))
+        written = _Written(appended, Recorded([], []), self._indexer.apply(connection, appended))
+        entry = Entry(appended.position, message.id, message.author, message.sequence, int(now), message.text)
+        return written, entry
 
     def _committed(self, written: _Written) -> None:
         """Memory follows the store, then everyone is told: in the event loop, right after the commit."""
@@ -388,92 +438,60 @@ class Ingest:
 
     def _forget_ahead(self, round_: _Round, *, everything: bool) -> None:
         """Drop what was foreseen for a round's feeds, unless a later round foresees more and this one went well."""
-        for work in round_.works:
-            ahead = self._ahead.get(work.author)
+        for outcome in round_.outcomes:
+            ahead = self._ahead.get(outcome.author)
             if ahead is not None and (everything or ahead.round == round_.number):
-                del self._ahead[work.author]
+                del self._ahead[outcome.author]
 
-    def _again(self, round_: _Round, work: FeedWork) -> None:
+    def _again(self, round_: _Round, author: str, items: list[Item]) -> None:
         """Put a feed's items back in line, to be judged against its true tip."""
-        attempt = round_.attempts.get(work.author, 0) + 1
+        attempt = round_.attempts.get(author, 0) + 1
         if attempt <= RETRIES:
-            self._retries.append(_Retry(work.author, work.items, attempt))
+            self._retries.append(_Retry(author, items, attempt))
             self._work.set()
             return
-        for item in work.items:
-            self._reject(item, Rejection(item.place, None, work.author, item.sequence, "gap", "the feed kept moving"))
+        for item in items:
+            self._reject(item, Rejection(item[2], None, author, item[1], "gap", "the feed kept moving meanwhile"))
 
     # Reporting.
 
-    def _source(self, number: int) -> str:
-        return self._deliveries[number].source
-
-    def _report(self, work: FeedWork) -> None:
-        for item in work.taken:
-            delivery = self._deliveries[item.delivery]
+    def _report(self, outcome: Outcome) -> None:
+        for item in outcome.taken:
+            delivery = self._deliveries[item[0]]
             delivery.added += 1
-            delivery.feeds.add(work.author)
-            self._settled(delivery)
-        for item in work.duplicates:
-            delivery = self._deliveries[item.delivery]
+            delivery.feeds.add(outcome.author)
+            self._settle(delivery, 1)
+        for item in outcome.duplicates:
+            delivery = self._deliveries[item[0]]
             delivery.duplicates += 1
-            delivery.feeds.add(work.author)
-            self._settled(delivery)
-        for item, rejection in work.rejected:
+            delivery.feeds.add(outcome.author)
+            self._settle(delivery, 1)
+        for item, rejection in outcome.rejected:
             self._reject(item, rejection)
 
     def _reject(self, item: Item, rejection: Rejection) -> None:
-        delivery = self._deliveries[item.delivery]
+        delivery = self._deliveries[item[0]]
         delivery.rejections.append(rejection)
-        self._settled(delivery)
+        self._settle(delivery, 1)
 
-    def _settled(self, delivery: _Delivery) -> None:
-        delivery.unsettled -= 1
-        self._settle(delivery)
+    def _fail(self, items: dict[str, list[Item]], error: Exception) -> None:
+        """Tell every caller that the store (or the program) failed; what else they delivered is dropped."""
+        for of_feed in items.values():
+            for item in of_feed:
+                delivery = self._deliveries[item[0]]
+                if not delivery.done.done():
+                    delivery.done.set_exception(error)
+                self._settle(delivery, 1)
 
-    def _settle(self, delivery: _Delivery) -> None:
-        """Answer the caller once the last text is accounted for."""
+    def _settle(self, delivery: _Delivery, count: int) -> None:
+        """Account for some of a delivery's texts, and answer its caller once that was the last."""
+        delivery.unsettled -= count
         if delivery.unsettled or delivery.taken < len(delivery.texts):
             return
         if not delivery.done.done():
             tips = {feed: self._log.sequence(feed) for feed in delivery.feeds}
             rejections = sorted(delivery.rejections, key=lambda rejection: rejection.index)
             delivery.done.set_result(AddReport(delivery.added, delivery.duplicates, rejections, tips))
-        self._drop(delivery)
-
-    def _fail(self, round_: _Round, error: Exception) -> None:
-        """Tell every caller of a round that the store (or the program) failed; their other items still run."""
-        for work in round_.works:
-            for item in work.items:
-                delivery = self._deliveries[item.delivery]
-                if not delivery.done.done():
-                    delivery.done.set_exception(error)
-                self._settled(delivery)
-
-    def _drop(self, delivery: _Delivery) -> None:
         del self._deliveries[delivery.number]
         self._in_flight -= delivery.size
         self._room.set()
-
-
-def _only_entry(appended: Appended) -> Entry:
-    """What was appended, where that was one message."""
-    ((position, message),) = appended.rows
-    return Entry(position, message.id, message.author, message.sequence, appended.received, message.text)
-
-
-def _prepare_all(works: Sequence[FeedWork], hmac_key: bytes | None, and_verify: bool) -> None:
-    for work in works:
-        admission.prepare(work, hmac_key)
-    if and_verify:
-        _verify_all(works, hmac_key)
-
-
-def _verify_all(works: Sequence[FeedWork], hmac_key: bytes | None) -> None:
-    for work in works:
-        admission.verify(work, hmac_key)
-
-
-def _judge_all(works: Iterable[FeedWork], hmac_key: bytes | None) -> None:
-    for work in works:
-        admission.judge_doubtful(work, hmac_key)

@@ -9,16 +9,19 @@ from array import array
 from binascii import b2a_base64
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Literal, NamedTuple, Protocol
+from itertools import count, repeat
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from feeds.database import Database
 from feeds.errors import InvalidRef
-from feeds.message import EMPTY, Message, Tip
+from feeds.message import EMPTY, Tip
+from feeds.migrations import MESSAGE_KEY
 from feeds.refs import FeedRef, MessageRef
 
 __all__ = [
     "Appended",
     "Entry",
+    "Extract",
     "FeedInfo",
     "FeedState",
     "Fork",
@@ -26,7 +29,6 @@ __all__ = [
     "Log",
     "Own",
     "Recorded",
-    "Row",
     "Run",
     "TypeIndex",
     "key8",
@@ -36,7 +38,6 @@ FeedState = Literal["open", "forked"]
 STATES: Final[tuple[FeedState, ...]] = ("open", "forked")
 DEFAULT_MAX_BYTES: Final = 1 << 20
 RECENT_LIMIT: Final = 100_000
-_ROWS_A_STATEMENT: Final = 128
 _INT64: Final = 1 << 63
 
 
@@ -83,19 +84,25 @@ class Fork(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Checked messages of one feed that follow each other, and the tip they were checked against."""
+    """Checked messages of one feed that follow each other, in columns, and the tip they were checked against."""
 
     author: str
     base: Tip
-    messages: Sequence[Message]
+    keys: Sequence[bytes]
+    timestamps: Sequence[int | float]
+    texts: Sequence[bytes]
+    extracts: Sequence[Sequence[object]]
+    """What each view keeps of each message: one list for each view, None for nothing."""
 
 
 class ForkFound(NamedTuple):
     """A checked message that contradicts the text `first`, which we hold at `first_sequence` of the same feed."""
 
+    author: str
     first_sequence: int
     first: bytes
-    second: Message
+    sequence: int
+    second: bytes
     source: str
 
 
@@ -107,11 +114,12 @@ class Own(NamedTuple):
     state: FeedState
 
 
-class Row(NamedTuple):
-    """A message at its place in the log, as the views take it."""
+class Extract(NamedTuple):
+    """What a view keeps of a message, at the message's place in the log."""
 
     position: int
-    message: Message
+    author: str
+    value: Any
 
 
 class _TipRow(NamedTuple):
@@ -125,24 +133,26 @@ class _TipRow(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What one `append` did: rows written, new tip rows, and the runs left out because their feed had moved on."""
+    """What one `append` did: runs written, new tip rows, and the runs left out because their feed had moved on."""
 
     before: int
     """Last position before it."""
     position: int
     """Last position after it."""
-    rows: list[Row]
+    runs: list[tuple[int, Run]]
+    """What was written, with the position of its first message."""
     tips: list[_TipRow]
-    stale: list[str]
-    """Feeds whose run was not written; their true tip is among `tips`."""
+    stale: list[int]
+    """Indexes of the runs that were not written; the true tip of their feed is among `tips`."""
     received: int
 
 
 class Recorded(NamedTuple):
-    """What one `record_forks` did: new tip rows, and feeds whose evidence no longer fits the store."""
+    """What one `record_forks` did: new tip rows, and which evidence does not fit the store."""
 
     tips: list[_TipRow]
-    stale: list[str]
+    stale: list[int]
+    """Indexes of the forks left out."""
 
 
 class TypeIndex(Protocol):
@@ -272,9 +282,7 @@ class Log:
             key = MessageRef.parse(message).data
         except InvalidRef:
             return None
-        rows = self._database.peek(
-            lambda connection: connection.execute(f"{_ENTRY} WHERE m.key8=? AND m.key=?", (key8(key), key)).fetchall()
-        )
+        rows = self._database.peek(lambda connection: connection.execute(_ENTRY_BY_KEY, (key8(key), key)).fetchall())
         return next((entry for entry in _entries(rows) if entry.id == message), None)
 
     async def at(self, feed: str, sequence: int) -> Entry | None:
@@ -395,33 +403,37 @@ class Log:
         A run is left out, and named in `stale`, unless its base is still the feed's tip and the feed is open.
         """
         before = position = _last_position(connection)
-        rows: list[Row] = []
+        written: list[tuple[int, Run]] = []
         tips: list[_TipRow] = []
-        stale: list[str] = []
-        for run in runs:
+        stale: list[int] = []
+        for index, run in enumerate(runs):
             tip = _read_tip(connection, run.author)
             if tip is None:
                 tip = _new_feed(connection, run.author)
             if tip.state or not _stands_at(tip, run.base):
-                stale.append(run.author)
+                stale.append(index)
                 tips.append(tip)
                 continue
-            rows.extend(Row(at, message) for at, message in enumerate(run.messages, position + 1))
-            position += len(run.messages)
-            _insert(connection, tip.number, rows[-len(run.messages) :], received)
-            last = run.messages[-1]
+            written.append((position + 1, run))
+            _insert(connection, tip, position + 1, run, received)
+            added = len(run.keys)
+            position += added
             tip = tip._replace(
-                sequence=last.sequence,
-                key=last.key,
-                messages=tip.messages + len(run.messages),
-                bytes=tip.bytes + sum(len(message.text) for message in run.messages),
+                sequence=tip.sequence + added,
+                key=run.keys[-1],
+                messages=tip.messages + added,
+                bytes=tip.bytes + sum(map(len, run.texts)),
             )
             connection.execute(
                 "UPDATE feed SET sequence=?, key=?, messages=?, bytes=? WHERE id=?",
                 (tip.sequence, tip.key, tip.messages, tip.bytes, tip.number),
             )
             tips.append(tip)
-        return Appended(before, position, rows, tips, stale, received)
+        MESSAGE_KEY.insert(
+            connection, [(key8(key), at) for first, run in written for at, key in enumerate(run.keys, first)]
+        )
+        MESSAGE_KEY.settle(connection, before, position)
+        return Appended(before, position, written, tips, stale, received)
 
     @staticmethod
     def record_forks(connection: sqlite3.Connection, forks: Iterable[ForkFound], found_at: int) -> Recorded:
@@ -430,16 +442,15 @@ class Log:
         Evidence against a message that the store does not hold is left out, its feed named in `stale`.
         """
         tips: list[_TipRow] = []
-        stale: list[str] = []
-        for at, first, second, source in forks:
-            tip = _read_tip(connection, second.author)
+        stale: list[int] = []
+        for index, (author, at, first, sequence, second, source) in enumerate(forks):
+            tip = _read_tip(connection, author)
             if tip is None or _text_at(connection, tip.number, at) != first:
-                stale.append(second.author)
+                stale.append(index)
                 continue
             if not tip.state:
                 connection.execute(
-                    "INSERT INTO fork VALUES(?,?,?,?,?,?)",
-                    (tip.number, second.sequence, first, second.text, found_at, source),
+                    "INSERT INTO fork VALUES(?,?,?,?,?,?)", (tip.number, sequence, first, second, found_at, source)
                 )
                 connection.execute("UPDATE feed SET state=1 WHERE id=?", (tip.number,))
             tips.append(tip._replace(state=1))
@@ -475,6 +486,8 @@ class Log:
 _ENTRY: Final = (
     "SELECT m.position, m.key, f.ref, m.sequence, m.received, m.text FROM message m JOIN feed f ON f.id=m.author"
 )
+
+_ENTRY_BY_KEY: Final = f"{_ENTRY} JOIN {MESSAGE_KEY.either} k ON k.position=m.position WHERE k.key8=? AND m.key=?"
 
 
 def _entries(rows: Iterable[tuple[int, bytes, str, int, int, bytes]]) -> Iterator[Entry]:
@@ -518,11 +531,18 @@ def _stands_at(row: _TipRow, tip: Tip) -> bool:
     return not row.sequence or message_id(row.key, row.ref) == tip.id
 
 
-def _insert(connection: sqlite3.Connection, author: int, rows: Sequence[Row], received: int) -> None:
-    connection.executemany(
-        "INSERT INTO message VALUES(?,?,?,?,?,?,?,?)",
-        [(at, author, m.sequence, key8(m.key), m.key, received, _number(m.timestamp), m.text) for at, m in rows],
+def _insert(connection: sqlite3.Connection, tip: _TipRow, position: int, run: Run, received: int) -> None:
+    columns = zip(
+        count(position),
+        repeat(tip.number),
+        count(tip.sequence + 1),
+        run.keys,
+        repeat(received),
+        map(_number, run.timestamps),
+        run.texts,
+        strict=False,  # the endless ones end with the others
     )
+    connection.executemany("INSERT INTO message VALUES(?,?,?,?,?,?,?)", columns)
 
 
 def _number(timestamp: int | float) -> int | float:

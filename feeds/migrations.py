@@ -7,8 +7,12 @@ the first eight of them as an integer (not unique: whoever finds a row compares 
 from typing import Final
 
 from feeds.database import Component, Migration
+from feeds.tiered_index import TieredIndex
 
-__all__ = ["FEEDS"]
+__all__ = ["FEEDS", "MESSAGE_KEY"]
+
+MESSAGE_KEY: Final = TieredIndex("message_key", ("key8", "position"))
+"""Positions of messages by the first eight bytes of their id."""
 
 FEEDS: Final = Component(
     "feeds",
@@ -21,10 +25,10 @@ FEEDS: Final = Component(
                 "key BLOB NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL, state INTEGER NOT NULL)",
                 # received in ms since 1970, local; timestamp as claimed; text as signed, in the compact spelling
                 "CREATE TABLE message(position INTEGER PRIMARY KEY, author INTEGER NOT NULL, "
-                "sequence INTEGER NOT NULL, key8 INTEGER NOT NULL, key BLOB NOT NULL, received INTEGER NOT NULL, "
+                "sequence INTEGER NOT NULL, key BLOB NOT NULL, received INTEGER NOT NULL, "
                 "timestamp NUMERIC NOT NULL, text BLOB NOT NULL)",
                 "CREATE UNIQUE INDEX message_by_author ON message(author, sequence)",
-                "CREATE INDEX message_by_key8 ON message(key8)",
+                *MESSAGE_KEY.schema,
                 # the first evidence of each forked feed: the message we hold and the one that contradicts it
                 "CREATE TABLE fork(author INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, first BLOB NOT NULL, "
                 "second BLOB NOT NULL, found_at INTEGER NOT NULL, source TEXT NOT NULL)",

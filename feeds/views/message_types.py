@@ -4,14 +4,22 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from feeds.log import Row
+from feeds.content import content_type
+from feeds.log import Extract
+from feeds.message import Message
 from feeds.views.interning import intern, storable
 
-__all__ = ["MessageTypes", "positions", "types"]
+__all__ = ["MessageTypes", "extract", "positions", "types"]
+
+
+def extract(message: Message) -> str | None:
+    """The type that is kept of a message."""
+    kind = content_type(message.content)
+    return None if kind is None else storable(kind)
 
 
 class MessageTypes:
-    """Applies messages to the tables below."""
+    """Puts types into the tables below."""
 
     name: Final = "message_types"
     version: Final = 1
@@ -22,18 +30,13 @@ class MessageTypes:
         "WITHOUT ROWID",
     )
 
-    def apply(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-        found = []
-        for position, message in rows:
-            content = message.content
-            if type(content) is dict:
-                name = content.get("type")
-                if type(name) is str:
-                    found.append((storable(name), position))
-        numbers = intern(connection, "message_type_name", (name for name, _ in found))
-        found.sort()  # one type after another: the next row lands beside the last one
+    extract = staticmethod(extract)
+
+    def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
+        numbers = intern(connection, "message_type_name", (name for _, _, name in rows))
+        # One type after another: each row lands beside the last one.
         connection.executemany(
-            "INSERT INTO message_type VALUES(?,?)", [(numbers[name], position) for name, position in found]
+            "INSERT INTO message_type VALUES(?,?)", sorted((numbers[name], position) for position, _, name in rows)
         )
 
 

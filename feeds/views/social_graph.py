@@ -8,21 +8,28 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
-from feeds.contact_graph import ContactGraph, Edge, contact_edge
+from feeds.contact_graph import ContactGraph, Edge
+from feeds.content import read_contact
 from feeds.database import Database
-from feeds.log import Row
-from feeds.refs import is_feed
+from feeds.log import Extract
+from feeds.message import Message
 from feeds.views.interning import intern
 
-__all__ = ["Change", "Contacts", "SocialGraph"]
+__all__ = ["Change", "Contacts", "SocialGraph", "extract"]
 
 Change = list[tuple[str, str, Edge]]
 """Edges that a transaction set: source, destination, edge."""
 HOPS_KEPT: Final = 16
 
 
+def extract(message: Message) -> tuple[str, int] | None:
+    """Destination and edge of a contact message."""
+    contact = read_contact(message.content)
+    return None if contact is None else (contact.feed, int(contact.relation))
+
+
 class Contacts:
-    """Applies contact messages to the tables below; what `apply` returns goes to `SocialGraph.changed`."""
+    """Puts edges into the tables below; what `apply` returns goes to `SocialGraph.changed`."""
 
     name: Final = "social_graph"
     version: Final = 1
@@ -33,20 +40,18 @@ class Contacts:
         "position INTEGER NOT NULL, PRIMARY KEY(source, destination)) WITHOUT ROWID",
     )
 
-    def apply(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Change:
-        newest: dict[tuple[str, str], tuple[Edge, int]] = {}
-        for position, message in rows:
-            content = message.content
-            if type(content) is dict and content.get("type") == "contact":
-                found = contact_edge(content)
-                if found is not None and is_feed(found[0]):
-                    newest[message.author, found[0]] = found[1], position
+    extract = staticmethod(extract)
+
+    def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> Change:
+        newest: dict[tuple[str, str], tuple[int, int]] = {}
+        for position, source, (destination, edge) in rows:
+            newest[source, destination] = edge, position
         numbers = intern(connection, "contact_feed", (feed for pair in newest for feed in pair))
         connection.executemany(
             "INSERT OR REPLACE INTO contact VALUES(?,?,?,?)",
-            [(numbers[a], numbers[b], int(edge), position) for (a, b), (edge, position) in newest.items()],
+            [(numbers[a], numbers[b], edge, position) for (a, b), (edge, position) in newest.items()],
         )
-        return [(source, destination, edge) for (source, destination), (edge, _) in newest.items()]
+        return [(source, destination, Edge(edge)) for (source, destination), (edge, _) in newest.items()]
 
 
 class ChangeSource(Protocol):

@@ -65,6 +65,7 @@ async def open_store(
     views: Sequence[View] = VIEWS,
     factory: type[sqlite3.Connection] = sqlite3.Connection,
     workers: int | None = None,
+    processes: bool | None = None,
     now: Callable[[], float] | None = None,
     catch_up: bool = True,
 ) -> AsyncIterator[Store]:
@@ -87,6 +88,7 @@ async def open_store(
             publisher=publisher,
             hmac_key=hmac_key,
             workers=workers,
+            processes=processes,
             now=now or Ticking(),
         )
         try:

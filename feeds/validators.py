@@ -1,0 +1,205 @@
+"""Where deliveries are judged: worker threads for small rounds, child processes behind them for large ones.
+
+libsodium verifies without the interpreter's lock, but all else that judging needs holds it, and whoever holds it makes
+every verifying thread wait: with threads alone two cores do the work of one and a half, and the event loop stutters. A
+child has a lock of its own. It is a plain interpreter that reads tasks from its standard input and writes verdicts to
+its standard output until that ends, so it cannot outlive this process. Children are started when a large round comes
+and let go when none has come for a while; where they cannot be started, threads do the work.
+"""
+
+import asyncio
+import logging
+import marshal
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any, Final, TypeVar
+
+from feeds import admission
+from feeds.admission import Extractor, Task, Verdict
+
+if sys.platform == "linux":
+    import fcntl
+
+__all__ = ["Validators", "main"]
+
+T = TypeVar("T")
+LOG: Final = logging.getLogger(__name__)
+
+LARGE: Final = 256
+"""Messages in a round from which on children are worth their cost."""
+CHANCES: Final = 3
+"""So many children may fail before threads do all the work for good."""
+IDLE_SECONDS: Final = 30.0
+EXIT_SECONDS: Final = 5.0
+PIPE_BYTES: Final = 1 << 20
+_HEADER: Final = struct.Struct("<Q")
+
+
+class Validators:
+    """Judges rounds of tasks on all cores. Belongs to one event loop; ended by `close`."""
+
+    def __init__(
+        self,
+        extractors: Sequence[Extractor],
+        hmac_key: bytes | None,
+        *,
+        workers: int | None = None,
+        processes: bool | None = None,
+    ) -> None:
+        """workers -- so many parts a large round is cut in (default: one a core, at most 4).
+
+        processes -- False: nothing but threads (default: processes where there is more than one core).
+        """
+        cores = os.cpu_count() or 1
+        self._extractors: Final = list(extractors)
+        self._hmac_key: Final = hmac_key
+        self._workers: Final = workers or min(cores, 4)
+        self._pool: Final = ThreadPoolExecutor(self._workers, thread_name_prefix="validate")
+        self._chances = 0 if processes is False or (processes is None and cores == 1) else CHANCES
+        self._children: Final[list[_Child]] = []
+        self._lock: Final = threading.Lock()
+        self._idle: asyncio.TimerHandle | None = None
+
+    async def judge(self, tasks: Sequence[Task]) -> list[tuple[Task, Verdict]]:
+        """Decide about every item of every task. A long feed may come back as several tasks, in order."""
+        count = sum(len(task.items) for task in tasks)
+        if count < LARGE:
+            return list(zip(tasks, await self.run(self._judge_here, tasks), strict=True))
+        parts = admission.share(tasks, self._workers)
+        judge = self._judge_in_child if self._chances > 0 else self._judge_here
+        verdicts = await asyncio.gather(*(self.run(judge, part) for part in parts))
+        self._let_go_later()
+        return [pair for part, answers in zip(parts, verdicts, strict=True) for pair in zip(part, answers, strict=True)]
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call a function that blocks in a worker thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    async def close(self) -> None:
+        """End children and threads; nothing may be judged any more."""
+        if self._idle is not None:
+            self._idle.cancel()
+        await self.run(self._end_children)
+        self._pool.shutdown()
+
+    def _judge_here(self, tasks: Sequence[Task]) -> list[Verdict]:
+        return admission.judge(tasks, self._hmac_key, self._extractors)
+
+    def _judge_in_child(self, tasks: Sequence[Task]) -> list[Verdict]:
+        """In a worker thread, which waits without the interpreter's lock."""
+        try:
+            with self._lock:
+                child = self._children.pop() if self._children else None
+            child = child or _Child(self._extractors)
+            verdicts = child.judge(self._hmac_key, tasks)
+        except (OSError, EOFError, ValueError) as error:
+            LOG.warning("no process to validate in (%s); threads do it", error)
+            if child is not None:
+                child.end()
+            self._chances -= 1
+            return self._judge_here(tasks)
+        with self._lock:
+            self._children.append(child)
+        return verdicts
+
+    def _let_go_later(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        loop = asyncio.get_running_loop()
+        self._idle = loop.call_later(IDLE_SECONDS, lambda: loop.run_in_executor(self._pool, self._end_children))
+
+    def _end_children(self) -> None:
+        with self._lock:
+            children = self._children[:]
+            self._children.clear()
+        for child in children:
+            child.end()
+
+
+class _Child:
+    """A process that judges. Used by one thread at a time."""
+
+    def __init__(self, extractors: Sequence[Extractor]) -> None:
+        """Raises OSError when there can be none."""
+        home = str(Path(__file__).parent.parent)
+        paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        names = [f"{extract.__module__}:{extract.__qualname__}" for extract in extractors]
+        self._process: Final = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-P", "-c", "from feeds.validators import main; main()", *names],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to: Final = self._process.stdin
+        self._from: Final = self._process.stdout
+        _widen(self._to)
+        _widen(self._from)
+
+    def judge(self, hmac_key: bytes | None, tasks: Sequence[Task]) -> list[Verdict]:
+        """Raises OSError, EOFError or ValueError when the process is gone or does not answer as it should."""
+        _write(self._to, (hmac_key, [tuple(task) for task in tasks]))
+        answers = _read(self._from)
+        if not isinstance(answers, list):
+            raise EOFError("the process ended")
+        return [Verdict(*answer) for answer in answers]
+
+    def end(self) -> None:
+        """Let the process end and wait for that."""
+        with suppress(OSError):
+            self._to.close()
+        try:
+            self._process.wait(EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._from.close()
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let a whole task pass without the two sides taking turns, where the system can."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def _write(stream: IO[bytes], value: Any) -> None:
+    payload = marshal.dumps(value)
+    stream.write(_HEADER.pack(len(payload)))
+    stream.write(payload)
+    stream.flush()
+
+
+def _read(stream: IO[bytes]) -> Any:
+    """The next value; None at the end of the stream."""
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return None
+    (size,) = _HEADER.unpack(header)
+    return marshal.loads(stream.read(size))  # noqa: S302 - from the process that this one started, or that started it
+
+
+def main() -> None:
+    """The child: judge what comes on standard input until it ends. Arguments: the extractors, as module:name."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which then ends this
+    extractors = [_named(name) for name in sys.argv[1:]]
+    while (request := _read(sys.stdin.buffer)) is not None:
+        hmac_key, tasks = request
+        verdicts = admission.judge(tasks, hmac_key, extractors)
+        _write(sys.stdout.buffer, [tuple(verdict) for verdict in verdicts])
+
+
+def _named(name: str) -> Extractor:
+    module, _, function = name.partition(":")
+    extractor: Extractor = getattr(import_module(module), function)
+    return extractor
