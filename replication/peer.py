@@ -95,18 +95,24 @@ async def listen_peers(
 
     async def handle(stream: ByteStream) -> None:
         try:
-            peer = await accept_peer(stream, config)
+            secret = await secret_stream.accept_admitted(
+                stream,
+                gate,
+                config.keypair,
+                network_key=config.network_key,
+                authorize=config.authorize,
+                limits=config.limits,
+            )
         except HandshakeFailed as error:
             on_refused(stream.peername, error)
             return
-        finally:
-            gate.leave(getattr(stream, "host", ""))
+        peer = _peer(secret, config, is_client=False)
         try:
             await on_peer(peer)
         finally:
             await peer.close()
 
-    return await listen_tcp(host, port, handle, accept=gate.enter, limits=config.limits)
+    return await listen_tcp(host, port, handle, limits=config.limits)
 
 
 async def listen_local(path: str | Path, config: PeerConfig, on_peer: OnPeer) -> StreamServer:

@@ -196,11 +196,15 @@ async def accept(
     *,
     network_key: bytes = MAIN_NETWORK,
     authorize: Authorize = lambda _public: True,
+    on_hello: Callable[[], None] = lambda: None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> SecretStream:
-    """Answer a caller; ``authorize(public key)`` may turn it away. Raises ``HandshakeFailed`` and closes the stream."""
+    """Answer a caller; ``authorize(public key)`` may turn it away. Raises ``HandshakeFailed`` and closes the stream.
+
+    ``on_hello`` is called when the caller has shown that it knows the network key.
+    """
     machine = ServerHandshake(keypair, os.urandom(EPHEMERAL_SECRET_SIZE), network_key, authorize)
-    return await _run_handshake(stream, machine, limits)
+    return await _run_handshake(stream, machine, limits, on_hello)
 
 
 async def listen(
@@ -224,21 +228,36 @@ async def listen(
     gate = admission or Admission(limits)
 
     async def handle(stream: ByteStream) -> None:
-        host = getattr(stream, "host", "")
         try:
-            secret = await accept(stream, keypair, network_key=network_key, authorize=authorize, limits=limits)
+            secret = await accept_admitted(
+                stream, gate, keypair, network_key=network_key, authorize=authorize, limits=limits
+            )
         except HandshakeFailed as error:
             on_refused(stream.peername, error)
             return
-        finally:
-            gate.leave(host)
         try:
             async with secret:
                 await on_stream(secret)
         except RemoteError as error:
             log.debug("connection from %s ended: %s", stream.peername, error)
 
-    return await listen_tcp(host, port, handle, accept=gate.enter, limits=limits)
+    return await listen_tcp(host, port, handle, limits=limits)
+
+
+async def accept_admitted(
+    stream: ByteStream,
+    gate: Admission,
+    keypair: Keypair,
+    *,
+    network_key: bytes,
+    authorize: Authorize,
+    limits: Limits,
+) -> SecretStream:
+    """``accept`` while holding one of the places for callers that have not proved who they are."""
+    with gate.admit(getattr(stream, "host", ""), lambda: stream.abort("made room for others")) as place:
+        return await accept(
+            stream, keypair, network_key=network_key, authorize=authorize, on_hello=place.has_shown, limits=limits
+        )
 
 
 def feed_id(public: bytes) -> str:
@@ -269,7 +288,9 @@ async def _handshake_as_client(
     return await _run_handshake(stream, machine, limits)
 
 
-async def _run_handshake(stream: ByteStream, machine: Handshake, limits: Limits) -> SecretStream:
+async def _run_handshake(
+    stream: ByteStream, machine: Handshake, limits: Limits, on_hello: Callable[[], None] = lambda: None
+) -> SecretStream:
     """One deadline for the whole exchange, however slowly it drips; any failure closes without a word."""
     try:
         async with asyncio.timeout(limits.handshake_timeout):
@@ -280,6 +301,7 @@ async def _run_handshake(stream: ByteStream, machine: Handshake, limits: Limits)
                 reply = machine.receive(data)
                 if reply:
                     stream.write(reply)
+                    on_hello()
     except TimeoutError:
         stream.abort("the handshake took too long")
         raise machine.timed_out() from None
