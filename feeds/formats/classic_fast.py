@@ -55,6 +55,10 @@ def peek_fast(text: bytes) -> tuple[str, int] | None:
     match = _match_peek(text)
     if match is None:
         return None
+    # The last of several equal names counts, and an escape can hide one; who repeats a name is read the exact way.
+    rest = match.end()
+    if text.find(b'"author"', rest) >= 0 or text.find(b'"sequence"', rest) >= 0 or text.find(b"\\u", rest) >= 0:
+        return None
     author, sequence, sequence_first, author_last = match.groups()
     number = int(sequence or sequence_first)
     return ((author or author_last).decode(), number) if number <= MAX_SEQUENCE else None

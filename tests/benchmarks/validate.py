@@ -27,13 +27,13 @@ def main(count: int, authors: int) -> None:
     signed = [signatures(feed) for feed in feeds]
     pool = ThreadPoolExecutor(2)
 
-    def on_two(work: Callable[[T], None], parts: Sequence[T]) -> Callable[[], None]:
-        return lambda: [None for _ in pool.map(work, parts)].clear()
+    def on_two(work: Callable[[T], bool], parts: Sequence[T]) -> Callable[[], bool]:
+        return lambda: all(pool.map(work, parts))
 
     one = interleave(
         {
-            "libsodium": lambda: [verify(items) for items in signed],
-            "full": lambda: [validate(feed) for feed in feeds],
+            "libsodium": lambda: all(map(verify, signed)),
+            "full": lambda: all(map(validate, feeds)),
         }
     )
     report(
@@ -70,14 +70,16 @@ def signatures(feed: Feed) -> list[Signed]:
     return [(message.signature, message.signed, public) for message in map(CLASSIC.prepare, feed[1])]
 
 
-def verify(items: list[Signed]) -> None:
+def verify(items: list[Signed]) -> bool:
     if verify_many(items) != -1:
         raise SystemExit("a good signature was refused")
+    return True
 
 
-def validate(feed: Feed) -> None:
+def validate(feed: Feed) -> bool:
     if len(extend(CLASSIC, feed[0], EMPTY, feed[1]).accepted) != len(feed[1]):
         raise SystemExit("a good message was refused")
+    return True
 
 
 if __name__ == "__main__":
