@@ -121,16 +121,12 @@ class Database:
         path = Path(path)
         opened: list[aiosqlite.Connection] = []
         try:
-            writer = await aiosqlite.connect(
-                path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, cached_statements=256, factory=factory
-            )
+            writer = await _connect(path, cached_statements=256, factory=factory)
             opened.append(writer)
             await _in_thread(writer, lambda connection: _prepare(connection, components))
             readers = []
             for _ in range(read_connections):
-                reader = await aiosqlite.connect(
-                    _read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None
-                )
+                reader = await _connect(_read_only_uri(path), uri=True)
                 opened.append(reader)
                 await _in_thread(reader, _prepare_reader)
                 readers.append(_Reader(reader))
@@ -308,6 +304,17 @@ async def _in_thread(connection: aiosqlite.Connection, job: Callable[[sqlite3.Co
     """
     result: T = await connection._execute(lambda: job(connection._conn))  # type: ignore[no-untyped-call]
     return result
+
+
+async def _connect(where: Path | str, **options: Any) -> aiosqlite.Connection:
+    connection = aiosqlite.connect(where, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, **options)
+    try:
+        return await connection
+    except BaseException:
+        # aiosqlite ends its thread by itself, but the thread must not find the event loop gone when it says so.
+        thread: Any = getattr(connection, "_thread", connection)
+        await asyncio.to_thread(thread.join)
+        raise
 
 
 def _read_only_uri(path: Path) -> str:
