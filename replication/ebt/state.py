@@ -384,6 +384,8 @@ class EbtState:
             patience = PATIENCE if self._sources.present(table) else 1
             if t - self._feeds.progress[f] >= self._stall * patience:
                 self._not_added(f, t)
+        for table in set(self._pending.values()):
+            table.delivered_at = t  # while its messages are in ingest, it is we who are slow
         self._sources.tick(t)
         for table in self._peers.values():
             if len(table.unconfirmed) and t - table.delivered_at >= self._confirm:

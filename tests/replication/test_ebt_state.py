@@ -551,6 +551,19 @@ class TestSource:
         ebt.tick(30.5)
         assert ebt.feed_status(F).source == "q"
 
+    def test_one_whose_messages_are_still_in_ingest_is_not_taken_for_stalled(self) -> None:
+        ebt = self.behind()
+        ebt.notes_received("p", {G: on(9)}, 0.0)
+        ebt.received_run("p", G, 1, 9, 0.1)
+        for step in range(1, 20):
+            ebt.tick(step * 0.5)
+        assert ebt.feed_status(F).source == "p"
+        ebt.appended(G, 9, 9.5)
+        ebt.tick(12.4)
+        assert ebt.feed_status(F).source == "p"
+        ebt.tick(12.6)
+        assert ebt.feed_status(F).source == "q"
+
     def test_the_role_goes_round(self) -> None:
         ebt = serving({F: 0}, "p", "q", "r")
         for peer in "pqr":
@@ -960,7 +973,6 @@ class TestStatus:
         assert (status.missing, status.owed) == (4, 2)
         assert (status.received, status.duplicates, status.sent) == (2, 2, 0)
         assert (status.client, status.open) == (False, True)
-
 
     def test_of_everything(self) -> None:
         ebt = serving({F: 5, G: 5, feed_id("held"): 1}, "p", "q")
