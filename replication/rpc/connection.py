@@ -141,14 +141,14 @@ class RpcConnection:
         """Fail what is pending, stop the handlers and close."""
         if self._watch is not None:
             self._watch.cancel()
-        gone = ConnectionClosed(str(self.error) if self.error is not None else "the connection was closed")
+        reason = str(self.error) if self.error is not None else "the connection was closed"
         for future in self._replies.values():
             if not future.done():
-                future.set_exception(gone)
+                future.set_exception(ConnectionClosed(reason))
                 future.exception()  # a caller that was cancelled meanwhile does not look
         self._replies.clear()
         for stream in self._streams.values():
-            stream.finish(gone)
+            stream.finish(ConnectionClosed(reason))
         handlers = list(self._handlers.values())
         for task in handlers:
             task.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,29 @@ async def test_a_peer_that_breaks_the_protocol_harms_nobody_else() -> None:
         await eventually(lambda: len(ends) == 2)
     assert isinstance(ends[0], RpcProtocolError)
     assert ends[1] is None
+
+
+async def test_a_peer_that_asks_and_never_reads_is_cut_off_and_holds_little() -> None:
+    limits = Limits(stall_timeout=0.4, close_timeout=0.2)
+    ends: list[Exception | None] = []
+
+    async def note(peer: Peer) -> None:
+        await peer.run()
+        ends.append(peer.connection.error)
+
+    async with node(on_peer=note, limits=limits) as (_, address):
+        greedy = await connect_peer(address, config(MALLORY))
+        tracemalloc.start()
+        for _ in range(20):
+            greedy.connection.source("messages", [1_000_000])
+        async with running(await connect_peer(address, config())) as honest:
+            async with asyncio.timeout(1):
+                assert await honest.connection.call("whoami") == {"id": ALICE.id, "local": False}
+            await eventually(lambda: bool(ends))
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
+        tracemalloc.stop()
+        greedy.connection.abort()
+    assert "took nothing" in str(ends[0])
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

@@ -139,6 +139,27 @@ async def test_damage_is_an_error_and_what_came_before_it_is_delivered() -> None
         await bob.read()
 
 
+async def test_a_cancelled_send_harms_nothing() -> None:
+    """What was taken goes out whole; the nonces stay in step."""
+    near, far = memory_pair(Limits(outbound_high=1000))
+    alice, bob = await asyncio.gather(secret_stream.connect((near, BOB.public), ALICE), secret_stream.accept(far, BOB))
+    expected = b""
+    for turn in range(20):
+        piece = bytes([turn]) * 5000
+        sending = asyncio.create_task(alice.send(piece))
+        for _ in range(turn % 4):
+            await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        expected += piece if turn % 4 else b""  # cancelled before its first step, nothing was taken
+    closing = asyncio.create_task(alice.close())
+    got = b""
+    while data := await bob.read():
+        got += data
+    await closing
+    assert got == expected
+
+
 async def test_after_an_abort_nothing_is_sent_or_read() -> None:
     alice, bob, near = await streams()
     before = near.bytes_out
