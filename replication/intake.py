@@ -16,7 +16,8 @@ from feeds.ingest import AddReport, Ingest
 BATCH_MESSAGES: Final = 2000
 BATCH_BYTES: Final = 2 * 1024 * 1024
 WAITING_BYTES: Final = 2 * 1024 * 1024
-AT_ONCE: Final = 2
+AT_ONCE: Final = 3
+"""One batch being committed, one being validated, one in line, so that the worker threads never wait for the next."""
 
 OnReport = Callable[[Sequence[bytes], AddReport], None]
 OnFailure = Callable[[Sequence[bytes], FeedsError], None]

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,7 +76,7 @@ class Replicator:
         self._requests = dict(requests)
         self._limits = limits
         self._policy = policies.nothing(me)
-        self._wanted: list[str] = []
+        self._nearest: list[str] | None = None
         self._exchanges: dict[RpcConnection, Exchange] = {}
         self._refused: list[Callable[[Collection[str]], None]] = []
         self._graph_changed = asyncio.Event()
@@ -209,13 +209,19 @@ class Replicator:
 
     async def request(self, feed: str, wanted: bool) -> None:
         """Ask for a feed by hand, or refuse it, whatever the social graph says; kept over a restart."""
+        await self.request_all({feed: wanted})
+
+    async def request_all(self, feeds: Mapping[str, bool]) -> None:
+        """`request` for many feeds at once."""
         now = int(self._clocks.wall() * 1000)
+        asked = dict(feeds)
+        rows = [(feed, int(wanted), now) for feed, wanted in asked.items()]
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO feed_request VALUES (?,?,?)", (feed, int(wanted), now))
+            connection.executemany("INSERT OR REPLACE INTO feed_request VALUES (?,?,?)", rows)
 
         await self._database.write(write)
-        self._requests[feed] = wanted
+        self._requests.update(asked)
         self._apply()
 
     async def unrequest(self, feed: str) -> None:
@@ -270,15 +276,22 @@ class Replicator:
             self.ebt.block(feed, peer, False)
         self.ebt.pump()
         if change.wanted or change.unwanted:
-            self._wanted = policies.compare(policies.nothing(self.me), new).wanted
+            self._nearest = None
         for exchange in self._exchanges.values():
             exchange.wanted_changed()
         if change.refused_peers:
             for callback in self._refused:
                 callback(change.refused_peers)
 
+    @property
+    def wanted(self) -> Sequence[str]:
+        """Every wanted feed, the nearest first."""
+        if self._nearest is None:
+            self._nearest = policies.compare(policies.nothing(self.me), self._policy).wanted
+        return self._nearest
+
     def _wanted_from(self, peer: str) -> list[str]:
-        return [feed for feed in self._wanted if self.may_serve(feed, peer)]
+        return [feed for feed in self.wanted if self.may_serve(feed, peer)]
 
     # ---- for people
 
@@ -306,14 +319,14 @@ class Replicator:
         missing = {feed: claim - held for feed, claim in best.items() if claim > (held := self._log.sequence(feed))}
         return {
             "feeds": {
-                "wanted": len(self._wanted),
-                "held": sum(1 for feed in self._wanted if self._log.sequence(feed)),
+                "wanted": len(self.wanted),
+                "held": sum(1 for feed in self.wanted if self._log.sequence(feed)),
                 "behind": len(missing),
-                "forked": sum(1 for feed in self._wanted if self._log.feed_state(feed) == "forked"),
+                "forked": sum(1 for feed in self.wanted if self._log.feed_state(feed) == "forked"),
                 "requested": sum(1 for wanted in self._requests.values() if wanted),
             },
             "messages": {
-                "held": sum(self._log.sequence(feed) for feed in self._wanted),
+                "held": sum(self._log.sequence(feed) for feed in self.wanted),
                 "missing": sum(missing.values()),
                 "per_second": round(self.rate, 1),
             },

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MESSAGES_AT_ONCE: Final = 1000
 READ_BYTES: Final = 1024 * 1024
+_USUAL_HEADS: Final = (b'{"previous":', b'{"author":', b'{"sequence":')
 
 
 class Replaced(Exception):
@@ -109,7 +110,7 @@ class Session:
         author, first, expected = "", 0, 0
         peek = self._format.peek
         for kind, data in bodies:
-            if kind is BodyType.JSON and is_message(data):
+            if kind is BodyType.JSON and (data.startswith(_USUAL_HEADS) or is_message(data)):
                 try:
                     peeked = peek(data)
                 except InvalidMessage:

@@ -49,8 +49,7 @@ def methods(services: MethodServices, limits: Limits = DEFAULT_LIMITS) -> list[M
 
     async def request(_caller: Caller, args: list[JsonValue]) -> bool:
         """Ask for a feed by hand, or (false) refuse it."""
-        for feed, wanted in requested(args).items():
-            await replicator.request(feed, wanted)
+        await replicator.request_all(requested(args))
         return True
 
     return [

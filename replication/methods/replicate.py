@@ -44,8 +44,7 @@ def methods(services: MethodServices) -> list[Method]:
 
     async def request(_caller: Caller, args: list[JsonValue]) -> bool:
         """Ask for a feed by hand, or (false) refuse it; kept over a restart."""
-        for feed, wanted in requested(args).items():
-            await replicator.request(feed, wanted)
+        await replicator.request_all(requested(args))
         return True
 
     return [

@@ -14,8 +14,7 @@ from replication.limits import Limits
 from replication.peer import PeerConfig, connect_peer
 from replication.peer_info import Direction, PeerEvent, PeerState
 from replication.rpc.methods import Caller, Kind, Method, MethodTable, Who
-from tests.support import builders
-from tests.support.peers import Node, key, open_node, program, stranger, until
+from tests.support.peers import Node, bulky, key, open_node, program, stranger, until
 
 
 def address_of(port: int, name: str) -> str:
@@ -297,7 +296,7 @@ async def test_stopping_takes_under_three_seconds_whatever_peers_do(tmp_path: Pa
     method = Method(("createHistoryStream",), Kind.SOURCE, Who.ANON, stuck)
     async with AsyncExitStack() as stack:
         async with open_node(tmp_path, "a") as a:
-            await a.take(builders.chain("long", 3000).texts)
+            await a.take(bulky("long", 400).texts)
             deaf = await connect_peer(a.address, PeerConfig(keypair=key("deaf"), table=MethodTable()))  # never reads
             for _ in range(20):
                 deaf.connection.source("createHistoryStream", [{"id": key("long").id}])

@@ -41,7 +41,7 @@ async def test_hops_reach_as_far_as_set(tmp_path: Path) -> None:
         await a.follow(feeds[1].id)
         await until(lambda: len(a.replicator.policy.wanted) == 4)
         assert a.replicator.policy.wanted == {feed.id for feed in feeds[:4]}
-        assert a.replicator._wanted == [feed.id for feed in feeds[:4]]  # the nearest first
+        assert a.replicator.wanted == [feed.id for feed in feeds[:4]]  # the nearest first
 
 
 async def test_requests_by_hand_survive_a_restart_and_decide(tmp_path: Path) -> None:

@@ -69,8 +69,7 @@ class Node:
         assert not report.rejections, report.rejections
 
     async def want(self, feeds: Iterable[str]) -> None:
-        for feed in feeds:
-            await self.replicator.request(feed, True)
+        await self.replicator.request_all(dict.fromkeys(feeds, True))
 
 
 @asynccontextmanager
@@ -169,6 +168,14 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     while not condition():
         assert loop.time() < deadline, "it did not come true in time"
         await asyncio.sleep(0.005)
+
+
+def bulky(name: str, count: int) -> builders.Feed:
+    """A feed of large messages: 7 kB each, to fill the buffers on a way quickly."""
+    feed = builders.Feed(key(name))
+    for number in range(count):
+        feed.append({"type": "post", "text": f"{number} " + "x" * 7000})
+    return feed
 
 
 def key(name: str) -> Keypair:
