@@ -6,8 +6,6 @@ import socket
 import stat
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,17 +22,6 @@ STOP_SECONDS = 5.0
 def _node(tmp_path: Path) -> Iterator[NodeProcess]:
     with NodeProcess(tmp_path / "node") as node:
         yield node
-
-
-def http(node: NodeProcess, path: str, body: bytes | None = None, timeout: float = 10) -> tuple[int, bytes]:
-    headers = {"Authorization": f"Bearer {node.token}", "Content-Type": "application/json"}
-    request = urllib.request.Request(node.http + path, data=body, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
 
 
 @contextmanager
@@ -66,8 +53,8 @@ def test_the_ready_line_and_the_data_directory_are_as_promised(node: NodeProcess
     assert manifest["whoami"] == "sync"
     assert manifest["ebt"]["replicate"] == "duplex"
     assert manifest == node.ok("manifest")
-    assert http(node, "/healthz")[0] == 200
-    assert json.loads(http(node, "/v1/whoami")[1])["id"] == node.id
+    assert node.get("/healthz")[0] == 200
+    assert node.get("/v1/whoami")[1]["id"] == node.id
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -89,7 +76,7 @@ def test_a_signal_ends_it_in_order_with_streams_and_peers_open(
             while stream.recv(4096):
                 pass
             assert following.wait(10) in (0, 1)
-            wait_until(lambda: all(p["state"] != "connected" for p in peer.ok("peers")), 5, "the peer notices")
+            wait_until(lambda: not peer.connected(), 5, "the peer notices")
         finally:
             following.kill()
             following.wait(10)
