@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Final
 
 from api.errors import Problem
+from api.parameters import Reading, Unfit
 from feeds.database import Component, Database, Migration
 from feeds.log import Entry
 
-__all__ = ["IDEMPOTENCY", "LONGEST_KEY", "FirstAnswers", "KeyTaken", "checked_key"]
+__all__ = ["IDEMPOTENCY", "FirstAnswers", "KeyTaken", "key_header"]
 
 IDEMPOTENCY: Final = Component(
     "http_idempotency",
@@ -78,14 +79,16 @@ class FirstAnswers:
         return record
 
 
-def checked_key(text: str | None) -> str | None:
-    """The Idempotency-Key header's value; None when there is none. Raises Problem invalid-header."""
-    if text is None:
-        return None
-    key = text.strip()
-    if not 0 < len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
-        raise Problem("invalid-header", f"Idempotency-Key must be 1 to {LONGEST_KEY} printable ASCII characters.")
-    return key
+def key_header() -> Reading[str]:
+    """How the header's value is read."""
+
+    def read(given: str) -> str:
+        key = given.strip()
+        if not 0 < len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
+            raise Unfit(f"must be 1 to {LONGEST_KEY} printable ASCII characters")
+        return key
+
+    return Reading(read, {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]+$"})
 
 
 def _digest(body: bytes) -> bytes:

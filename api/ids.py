@@ -5,35 +5,40 @@ kind `path` hands over everything to the end of the path, so that a `/` inside a
 """
 
 import re
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import quote
 
-from fastapi import Path
+from starlette.requests import Request
 
 from api.errors import Problem
 from feeds.errors import InvalidRef
 from feeds.refs import FeedRef, MessageRef
 
-__all__ = ["FeedPath", "MessagePath", "feed_id", "feed_path", "message_id", "message_path"]
+__all__ = ["FEED_PATH", "MESSAGE_PATH", "feed_id", "feed_in", "message_id", "message_in", "message_path"]
 
 _DATA: Final = "[A-Za-z0-9%s]{42}[AEIMQUYcgkosw048]="
 _SPELLED: Final = "^(?:%s%s[.]%s|%s?|ssb:(?://)?%s[/:][a-z0-9-]+[/:]%s)$"
 
 
-def _path(kind: str, sigil: str, suffix: str, example: str) -> Any:
-    """How a path parameter is described; it is read by the functions below, which know all spellings."""
+def _described(kind: str, sigil: str, suffix: str, example: str) -> Mapping[str, Any]:
+    """The entry of a path parameter in the OpenAPI document; the functions below are what reads it."""
     safe, plain = _DATA % "_-", _DATA % "+/"
-    return Path(
-        description=f"{kind.capitalize()} id: percent-encoded, as an ssb: URI, or as bare URL-safe base64",
-        json_schema_extra={
+    return {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": f"{kind.capitalize()} id: percent-encoded, as an ssb: URI, or as bare URL-safe base64",
+        "schema": {
+            "type": "string",
             "pattern": _SPELLED % (sigil, plain, suffix, safe, kind, safe),
             "examples": [f"{sigil}{example}.{suffix}"],
         },
-    )
+    }
 
 
-MessagePath = Annotated[str, _path("message", "%", "sha256", "g3hPVPDEO1Aj/uPl0+J2NlhFB2bbFLIHlty+YuqFZ3w=")]
-FeedPath = Annotated[str, _path("feed", "@", "ed25519", "6CAxOI3f+LUOVrbAl0IemqiS7ATpQvr9Mdw9LC4+Uv0=")]
+MESSAGE_PATH: Final = _described("message", "%", "sha256", "g3hPVPDEO1Aj/uPl0+J2NlhFB2bbFLIHlty+YuqFZ3w=")
+FEED_PATH: Final = _described("feed", "@", "ed25519", "6CAxOI3f+LUOVrbAl0IemqiS7ATpQvr9Mdw9LC4+Uv0=")
 
 _SUBPATH: Final = re.compile(r"(.+)/[a-z-]+")
 
@@ -59,9 +64,14 @@ def message_path(message: str) -> str:
     return f"/v1/messages/{quote(message, safe='')}"
 
 
-def feed_path(feed: str) -> str:
-    """Where a feed is to be found."""
-    return f"/v1/feeds/{quote(feed, safe='')}"
+def message_in(request: Request) -> str:
+    """The message id in a request's path."""
+    return message_id(request.path_params["id"])
+
+
+def feed_in(request: Request) -> str:
+    """The feed id in a request's path."""
+    return feed_id(request.path_params["id"])
 
 
 def _plus(text: str) -> str:

@@ -1,9 +1,10 @@
 """The OpenAPI document: what routes say of themselves, and what is true of all of them.
 
-Routes read bodies and write answers themselves, so they describe both with `body` and `also`; problems, the token and
-the open paths are the same everywhere and are added here.
+Routes read requests and write answers themselves, so they describe both with `describe` and `also`; problems, the token
+and the open paths are the same everywhere and are added here.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -14,8 +15,9 @@ from api.auth import OPEN_PATHS
 from api.errors import KINDS, MEDIA_TYPE
 from api.models import ProblemDetails
 from api.negotiation import Form
+from api.parameters import Parameter
 
-__all__ = ["also", "body", "listing", "openapi_document"]
+__all__ = ["also", "describe", "listing", "openapi_document"]
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -24,12 +26,22 @@ The local API of a Secure Scuttlebutt node. Send the content of the file `http-t
 Ids in paths may be percent-encoded sigil ids, ssb: URIs or bare URL-safe base64."""
 
 
-def body(model: type[BaseModel]) -> dict[str, Any]:
-    """`openapi_extra` of a route that reads a JSON body of this shape."""
+def describe(
+    *parameters: Parameter[Any], path: Mapping[str, Any] | None = None, body: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """`openapi_extra` of a route: what it reads from the path, the query, headers and the body."""
+    described = [parameter.described() for parameter in parameters]
+    extra: dict[str, Any] = {"parameters": described if path is None else [dict(path), *described]}
+    if body is not None:
+        extra["requestBody"] = {"required": True, "content": {Form.JSON: {"schema": _schema(body)}}}
+    return extra
+
+
+def _schema(model: type[BaseModel]) -> Any:
     schema = model.model_json_schema()
     for definition in schema.pop("$defs", {}).values():
         schema = _inlined(schema, definition)
-    return {"requestBody": {"required": True, "content": {Form.JSON: {"schema": schema}}}}
+    return schema
 
 
 def _inlined(schema: Any, definition: dict[str, Any]) -> Any:

@@ -8,31 +8,32 @@ taken the last one, a slow reader costs no memory.
 import base64
 import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote_plus
 
 import orjson
-from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import NdjsonResponse, packed, unpacked
 from api.errors import Problem
 from api.negotiation import Form, form
+from api.parameters import Parameter, choice, text, whole
 from api.services import services_of
 
-__all__ = ["Chunk", "Cursor", "Fetch", "Limit", "Mark", "Order", "list_answer", "slice_of"]
+__all__ = ["MAX_LIMIT", "PAGE", "Chunk", "Fetch", "Mark", "is_descending", "list_answer", "slice_of"]
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 500
 STREAM_CHUNK: Final = 200
 
-Limit = Annotated[
-    int | None,
-    Query(ge=1, le=MAX_LIMIT, description=f"Items a page, {DEFAULT_LIMIT} if not given; NDJSON: at most so many"),
-]
-Cursor = Annotated[str | None, Query(max_length=512, description="`next` of the page before")]
-Order = Annotated[Literal["asc", "desc"], Query(description="Oldest or newest first")]
+LIMIT: Final = Parameter(
+    "limit", whole(1, MAX_LIMIT), f"Items a page, {DEFAULT_LIMIT} if not given; of NDJSON at most so many"
+)
+CURSOR: Final = Parameter("cursor", text(512), "`next` of the page before")
+ORDER: Final = Parameter("order", choice("asc", "desc"), "Oldest first (the default) or newest first")
+PAGE: Final = (LIMIT, CURSOR, ORDER)
+"""The parameters that every list takes."""
 
 Mark = int | str
 
@@ -50,14 +51,20 @@ Fetch = Callable[[Mark | None, int], Awaitable[Chunk]]
 FORMS: Final = (Form.JSON, Form.NDJSON, Form.MSGPACK)
 
 
-async def list_answer(
-    request: Request, fetch: Fetch, *, kind: type[int] | type[str], name: str, limit: int | None, cursor: str | None
-) -> Response:
+def is_descending(request: Request) -> bool:
+    """Whether a list is wanted newest first."""
+    return ORDER.of(request) == "desc"
+
+
+async def list_answer(request: Request, fetch: Fetch, *, name: str, kind: type[int] | type[str] = int) -> Response:
     """A page, or all as NDJSON.
 
     kind -- what marks of this list are; name -- goes into cursors, so that one list refuses another's.
     """
     wanted = form(request.headers.get("accept"), FORMS)
+    limit = LIMIT.of(request)
+    cursor = CURSOR.of(request)
+    name = f"{name}.{'desc' if is_descending(request) else 'asc'}"
     mark = None if cursor is None else _decode(cursor, name, kind)
     if wanted is Form.NDJSON:
         first = await fetch(mark, min(limit or STREAM_CHUNK, STREAM_CHUNK))
@@ -68,8 +75,8 @@ async def list_answer(
     if following is not None:
         headers["Link"] = f'<{_with_cursor(request, following)}>; rel="next"'
     if wanted is Form.MSGPACK:
-        whole = {"items": [unpacked(item) for item in chunk.items], "next": following}
-        return Response(packed(whole), media_type=Form.MSGPACK, headers=headers)
+        whole_page = {"items": [unpacked(item) for item in chunk.items], "next": following}
+        return Response(packed(whole_page), media_type=Form.MSGPACK, headers=headers)
     body = b'{"items":[%b],"next":%b}' % (b",".join(chunk.items), orjson.dumps(following))
     return Response(body, media_type=Form.JSON, headers=headers)
 

@@ -1,19 +1,20 @@
 """Feeds: those this node knows, and a feed's messages by sequence."""
 
-from typing import Annotated, Final
+from typing import Final
 
 import orjson
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import document
 from api.errors import Problem
-from api.ids import FeedPath, feed_id
+from api.ids import FEED_PATH, feed_in
 from api.models import Feed, FeedList, MessageList
 from api.negotiation import Form
-from api.openapi import also, listing
-from api.paging import Chunk, Cursor, Limit, Mark, Order, list_answer
+from api.openapi import also, describe, listing
+from api.paging import PAGE, Chunk, Mark, is_descending, list_answer
+from api.parameters import Parameter, whole
 from api.services import Services, feed_state, services_of
 from feeds.log import FeedInfo
 
@@ -22,13 +23,21 @@ __all__ = ["router"]
 router: Final = APIRouter(prefix="/v1/feeds", tags=["feeds"])
 
 
-@router.get("", summary="Feeds known", responses=listing(FeedList, "In the order they were first seen"))
-async def list_feeds(request: Request, limit: Limit = None, cursor: Cursor = None, order: Order = "asc") -> Response:
+AFTER: Final = Parameter("after", whole(0, 2**53), "Only messages after this sequence")
+
+
+@router.get(
+    "",
+    summary="Feeds known",
+    responses=listing(FeedList, "In the order they were first seen"),
+    openapi_extra=describe(*PAGE),
+)
+async def list_feeds(request: Request) -> Response:
     services = services_of(request)
     feeds = services.log.feeds()
     if services.log.feed(services.me) is None:
         feeds.append(_empty(services.me))
-    if order == "desc":
+    if is_descending(request):
         feeds.reverse()
     places = {feed.id: place for place, feed in enumerate(feeds)}
 
@@ -38,32 +47,31 @@ async def list_feeds(request: Request, limit: Limit = None, cursor: Cursor = Non
         more = start + limit < len(feeds)
         return Chunk([orjson.dumps(_shown(services, feed)) for feed in chosen], chosen[-1].id if more else None)
 
-    return await list_answer(request, fetch, kind=str, name=f"feeds.{order}", limit=limit, cursor=cursor)
+    return await list_answer(request, fetch, name="feeds", kind=str)
 
 
 @router.get(
     "/{id:path}/messages",
     summary="A feed's messages by sequence",
     responses=listing(MessageList, "A page of messages"),
+    openapi_extra=describe(AFTER, *PAGE, path=FEED_PATH),
 )
-async def feed_messages(
-    request: Request,
-    id: FeedPath,
-    after: Annotated[int, Query(ge=0, le=2**53, description="Only messages after this sequence")] = 0,
-    limit: Limit = None,
-    cursor: Cursor = None,
-    order: Order = "asc",
-) -> Response:
+async def feed_messages(request: Request) -> Response:
     services = services_of(request)
-    feed = _known(services, id).id
-    fetch = _FeedFetch(services, feed, after, descending=order == "desc")
-    return await list_answer(request, fetch, kind=int, name=f"feed.{order}", limit=limit, cursor=cursor)
+    feed = _known(services, feed_in(request)).id
+    fetch = _FeedFetch(services, feed, AFTER.of(request) or 0, descending=is_descending(request))
+    return await list_answer(request, fetch, name="feed")
 
 
-@router.get("/{id:path}", summary="One feed", responses=also(200, Feed, "How far we hold it", Form.MSGPACK))
-async def one_feed(request: Request, id: FeedPath) -> Response:
+@router.get(
+    "/{id:path}",
+    summary="One feed",
+    responses=also(200, Feed, "How far we hold it", Form.MSGPACK),
+    openapi_extra=describe(path=FEED_PATH),
+)
+async def one_feed(request: Request) -> Response:
     services = services_of(request)
-    return document(request, _shown(services, _known(services, id)))
+    return document(request, _shown(services, _known(services, feed_in(request))))
 
 
 class _FeedFetch:
@@ -103,8 +111,7 @@ class _FeedFetch:
         return Chunk([entry.as_kvt() for entry in entries], entries[-1].sequence if more else None)
 
 
-def _known(services: Services, id: str) -> FeedInfo:
-    feed = feed_id(id)
+def _known(services: Services, feed: str) -> FeedInfo:
     info = services.log.feed(feed)
     if info is None:
         if feed != services.me:

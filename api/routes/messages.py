@@ -1,33 +1,29 @@
-"""Messages: publish one, list them, one by its id.
+"""Reading messages: lists of them, and one by its id.
 
 What is answered is the stored text, inside a frame made of its id and the time it was received; nothing is read into
 Python values and written again on its way out.
 """
 
-import re
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import document, packed, unpacked
-from api.bodies import Body, read_object, wrong
-from api.drafts import measure, refuse_recipients
+from api.answers import packed, unpacked
 from api.errors import Problem
-from api.idempotency import LONGEST_KEY, FirstAnswers, KeyTaken, checked_key
-from api.ids import MessagePath, feed_id, message_id, message_path
-from api.models import DryRun, Message, MessageList, PublishBody
+from api.ids import MESSAGE_PATH, feed_id, message_in
+from api.models import Message, MessageList
 from api.negotiation import Form, form
-from api.openapi import also, body, listing
-from api.paging import Chunk, Cursor, Limit, Mark, Order, list_answer
+from api.openapi import also, describe, listing
+from api.paging import PAGE, Chunk, Mark, is_descending, list_answer
+from api.parameters import Parameter, text, whole
 from api.services import Services, services_of
 from feeds.formats.registry import format_of_feed
 from feeds.log import Entry
-from feeds.message import JsonObject
 
-__all__ = ["router"]
+__all__ = ["NOT_YET", "router"]
 
 router: Final = APIRouter(prefix="/v1/messages", tags=["messages"])
 
@@ -38,124 +34,33 @@ SCAN_LIMIT: Final = 50_000
 """Messages looked at for one page when filtering by claimed time, for which there is no index."""
 IMMUTABLE: Final = "private, max-age=31536000, immutable"
 
-_is_sequence: Final = re.compile(r'"([0-9]{1,16})"|([0-9]{1,16})').fullmatch
-
-ClaimedTime = Annotated[
-    int | None, Query(ge=-(2**53), le=2**53, description="Claimed time in milliseconds since 1970, inclusive")
-]
-
-
-# --- publish ----------------------------------------------------------------------------------------------------------
+_TIME: Final = whole(-(2**53), 2**53)
+AUTHOR: Final = Parameter("author", text(512), "Feed id")
+TYPE: Final = Parameter("type", text(200), "Type of the content")
+SINCE: Final = Parameter("since", _TIME, "Claimed time in milliseconds since 1970, inclusive")
+UNTIL: Final = Parameter("until", _TIME, "Claimed time in milliseconds since 1970, inclusive")
 
 
-@router.post(
+@router.get(
     "",
-    status_code=201,
-    summary="Publish a message on our own feed",
-    responses=also(201, Message, "Signed and stored") | also(200, DryRun, "With dry_run: what it would be"),
-    openapi_extra=body(PublishBody),
+    summary="Messages in the order received",
+    responses=listing(MessageList, "A page of messages"),
+    openapi_extra=describe(AUTHOR, TYPE, SINCE, UNTIL, *PAGE),
 )
-async def publish(
-    request: Request,
-    dry_run: Annotated[bool, Query(description="Measure the message without signing it")] = False,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="The same key publishes once within a day",
-            json_schema_extra={"minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]+$"},
-        ),
-    ] = None,
-    if_match: Annotated[
-        str | None,
-        Header(
-            description='Publish only while our feed is at this sequence: `"17"`',
-            json_schema_extra={"pattern": '^("[0-9]{1,16}"|[0-9]{1,16}|[*])$'},
-        ),
-    ] = None,
-) -> Response:
-    services = services_of(request)
-    key = checked_key(idempotency_key)
-    expected = _expected_sequence(if_match)
-    order = await read_object(request, services.settings)
-    content = _content(order)
-    if dry_run:
-        return document(request, measure(services, content))
-    if key is None:
-        return _created(await services.ingest.publish(content, if_sequence=expected))
-    return await _publish_once(services, content, expected, key, order.raw)
-
-
-async def _publish_once(
-    services: Services, content: JsonObject | str, expected: int | None, key: str, raw: bytes
-) -> Response:
-    """Publish under an Idempotency-Key, or answer what was published under it before."""
-    answers = FirstAnswers(services.database, services.now)
-    first = answers.find(key, raw)
-    if first is None:
-        try:
-            entry = await services.ingest.publish(content, if_sequence=expected, also=answers.recorder(key, raw))
-            return _created(entry)
-        except KeyTaken:
-            first = answers.find(key, raw)
-    published = None if first is None else await services.log.get(first)
-    if published is None:
-        raise Problem("message-not-found", "The message that this Idempotency-Key published is no longer here.")
-    return _created(published, replayed=True)
-
-
-def _created(entry: Entry, *, replayed: bool = False) -> Response:
-    headers = {"Location": message_path(entry.id), "ETag": f'"{entry.id}"'}
-    if replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return Response(entry.as_kvt(), 201, headers, Form.JSON)
-
-
-def _content(order: Body) -> JsonObject | str:
-    order.only("content", "recps")
-    recipients = order.get("recps")
-    if not isinstance(recipients, list | None):
-        raise wrong("recps", "must be a list")
-    if recipients:
-        raise Problem("private-not-available", "This node cannot encrypt messages for recps yet.")
-    content = order.required("content")
-    if not isinstance(content, dict | str):
-        raise wrong("content", "must be an object, or an already encrypted message")
-    refuse_recipients(content)
-    return content
-
-
-def _expected_sequence(if_match: str | None) -> int | None:
-    """The sequence in an If-Match header; None for no condition."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    match = _is_sequence(if_match.strip())
-    if match is None:
-        raise Problem("invalid-header", 'If-Match must be the sequence of our feed\'s latest message: "17".')
-    return int(match[1] or match[2])
-
-
-# --- read -------------------------------------------------------------------------------------------------------------
-
-
-@router.get("", summary="Messages in the order received", responses=listing(MessageList, "A page of messages"))
-async def list_messages(
-    request: Request,
-    author: Annotated[str | None, Query(description="Feed id")] = None,
-    type: Annotated[str | None, Query(description="Type of the content", max_length=200)] = None,
-    since: ClaimedTime = None,
-    until: ClaimedTime = None,
-    limit: Limit = None,
-    cursor: Cursor = None,
-    order: Order = "asc",
-) -> Response:
-    services = services_of(request)
+async def list_messages(request: Request) -> Response:
     for name in NOT_YET:
         if name in request.query_params:
             raise Problem("filter-not-available", f"The filter {name} is not available yet.", parameter=name)
+    author = AUTHOR.of(request)
     fetch = _MessageFetch(
-        services, None if author is None else feed_id(author), type, since, until, descending=order == "desc"
+        services_of(request),
+        author=None if author is None else feed_id(author),
+        type=TYPE.of(request),
+        since=SINCE.of(request),
+        until=UNTIL.of(request),
+        descending=is_descending(request),
     )
-    return await list_answer(request, fetch, kind=int, name=f"messages.{order}", limit=limit, cursor=cursor)
+    return await list_answer(request, fetch, name="messages")
 
 
 class _MessageFetch:
@@ -164,11 +69,11 @@ class _MessageFetch:
     def __init__(
         self,
         services: Services,
+        *,
         author: str | None,
         type: str | None,
         since: int | None,
         until: int | None,
-        *,
         descending: bool,
     ) -> None:
         self._log = services.log
@@ -237,9 +142,14 @@ def _claimed_time(text: bytes) -> float:
         return float("nan") if not isinstance(claimed, int | float) else claimed
 
 
-@router.get("/{id:path}/raw", summary="The exact signed text", responses={200: {"content": {"text/plain": {}}}})
-async def raw_message(request: Request, id: MessagePath) -> Response:
-    entry = await _entry(request, id)
+@router.get(
+    "/{id:path}/raw",
+    summary="The exact signed text",
+    responses={200: {"description": "As it was signed", "content": {"text/plain": {}}}},
+    openapi_extra=describe(path=MESSAGE_PATH),
+)
+async def raw_message(request: Request) -> Response:
+    entry = await _entry(request)
     headers = _cached(entry)
     if _unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -247,9 +157,14 @@ async def raw_message(request: Request, id: MessagePath) -> Response:
     return Response(text, headers=headers, media_type="text/plain; charset=utf-8")
 
 
-@router.get("/{id:path}", summary="One message", responses=also(200, Message, "The message", Form.MSGPACK))
-async def one_message(request: Request, id: MessagePath) -> Response:
-    entry = await _entry(request, id)
+@router.get(
+    "/{id:path}",
+    summary="One message",
+    responses=also(200, Message, "The message", Form.MSGPACK),
+    openapi_extra=describe(path=MESSAGE_PATH),
+)
+async def one_message(request: Request) -> Response:
+    entry = await _entry(request)
     wanted = form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK))
     headers = _cached(entry, "" if wanted is Form.JSON else ";msgpack")
     if _unchanged(request, headers["ETag"]):
@@ -259,8 +174,8 @@ async def one_message(request: Request, id: MessagePath) -> Response:
     return Response(entry.as_kvt(), headers=headers, media_type=Form.JSON)
 
 
-async def _entry(request: Request, id: str) -> Entry:
-    message = message_id(id)
+async def _entry(request: Request) -> Entry:
+    message = message_in(request)
     entry = await services_of(request).log.get(message)
     if entry is None:
         raise Problem("message-not-found", f"This node does not have {message}.")

@@ -10,10 +10,11 @@ from starlette.responses import Response
 from api.answers import document
 from api.bodies import read_object
 from api.errors import Problem
-from api.ids import FeedPath, feed_id
+from api.ids import FEED_PATH, feed_in
 from api.models import AddressBody, Connected, PeerList
-from api.openapi import also, body, listing
-from api.paging import Cursor, Limit, Order, list_answer, slice_of
+from api.negotiation import Form
+from api.openapi import also, describe, listing
+from api.paging import PAGE, is_descending, list_answer, slice_of
 from api.services import services_of
 
 __all__ = ["router"]
@@ -21,18 +22,23 @@ __all__ = ["router"]
 router: Final = APIRouter(prefix="/v1/peers", tags=["peers"])
 
 
-@router.get("", summary="Connections and remembered addresses", responses=listing(PeerList, "A page of peers"))
-async def list_peers(request: Request, limit: Limit = None, cursor: Cursor = None, order: Order = "asc") -> Response:
-    peers = sorted(services_of(request).peers.peers(), key=lambda peer: (peer.since, peer.id), reverse=order == "desc")
-    fetch = slice_of([orjson.dumps(peer) for peer in peers])
-    return await list_answer(request, fetch, kind=int, name=f"peers.{order}", limit=limit, cursor=cursor)
+@router.get(
+    "",
+    summary="Connections and remembered addresses",
+    responses=listing(PeerList, "A page of peers"),
+    openapi_extra=describe(*PAGE),
+)
+async def list_peers(request: Request) -> Response:
+    peers = services_of(request).peers.peers()
+    peers.sort(key=lambda peer: (peer.since, peer.id), reverse=is_descending(request))
+    return await list_answer(request, slice_of([orjson.dumps(peer) for peer in peers]), name="peers")
 
 
 @router.post(
     "",
     summary="Connect to a peer",
-    responses=also(200, Connected, "The handshake is done"),
-    openapi_extra=body(AddressBody),
+    responses=also(200, Connected, "The handshake is done", Form.MSGPACK),
+    openapi_extra=describe(body=AddressBody),
 )
 async def connect(request: Request) -> Response:
     services = services_of(request)
@@ -42,9 +48,9 @@ async def connect(request: Request) -> Response:
     return document(request, {"id": peer.id, "state": "connected", "address": peer.address})
 
 
-@router.delete("/{id:path}", status_code=204, summary="Hang up")
-async def disconnect(request: Request, id: FeedPath) -> Response:
-    peer = feed_id(id)
+@router.delete("/{id:path}", status_code=204, summary="Hang up", openapi_extra=describe(path=FEED_PATH))
+async def disconnect(request: Request) -> Response:
+    peer = feed_in(request)
     if not await services_of(request).peers.disconnect(peer):
         raise Problem("peer-not-found", f"There is no connection to {peer}.")
     return Response(status_code=204)

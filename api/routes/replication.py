@@ -9,10 +9,10 @@ from starlette.responses import Response
 from api.answers import document
 from api.bodies import read_object
 from api.errors import Problem
-from api.ids import FeedPath, feed_id
+from api.ids import FEED_PATH, feed_id, feed_in
 from api.models import FeedReplication, Replication, RequestBody, Requested
 from api.negotiation import Form
-from api.openapi import also, body
+from api.openapi import also, describe
 from api.services import services_of
 
 __all__ = ["router"]
@@ -29,7 +29,7 @@ async def overview(request: Request) -> Response:
     "/request",
     summary="Replicate a feed, or not, by hand",
     responses=also(200, Requested, "Kept over a restart", Form.MSGPACK),
-    openapi_extra=body(RequestBody),
+    openapi_extra=describe(body=RequestBody),
 )
 async def ask(request: Request) -> Response:
     services = services_of(request)
@@ -42,6 +42,11 @@ async def ask(request: Request) -> Response:
     return document(request, {"feed": feed, "replicate": replicate})
 
 
-@router.get("/{id:path}", summary="One feed in detail", responses=also(200, FeedReplication, "Now", Form.MSGPACK))
-async def one_feed(request: Request, id: FeedPath) -> Response:
-    return document(request, services_of(request).replication.feed_status(feed_id(id)))
+@router.get(
+    "/{id:path}",
+    summary="One feed in detail",
+    responses=also(200, FeedReplication, "Now", Form.MSGPACK),
+    openapi_extra=describe(path=FEED_PATH),
+)
+async def one_feed(request: Request) -> Response:
+    return document(request, services_of(request).replication.feed_status(feed_in(request)))
