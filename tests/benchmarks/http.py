@@ -33,6 +33,8 @@ async def app(scope, receive, send):
         await send({"type": "http.response.body", "body": body})
 listener = socket.socket()
 listener.bind(("127.0.0.1", 0))
+listener.listen()
+listener.listen()
 print(json.dumps({"port": listener.getsockname()[1], "pid": os.getpid()}), flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", access_log=False)).run(sockets=[listener])
 """
