@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[range, Options]] = {
     "with both": (range(80), Options(reference=0.4, hostile=1)),
     "long feeds": (range(40), Options(length=800)),
     "many nodes": (range(20), Options(nodes=(12, 18), feeds=(10, 20))),
+    "forked feeds": (range(60), Options(forks=True)),
     "only links fail": (range(60), Options(crashes=False, stalls=False, clocks=False, wishes=False, blocks=False)),
 }
 
@@ -34,6 +35,7 @@ def test_worlds_come_to_rest_with_everything_delivered_and_little_waste(kind: st
     if options.crashes:
         happened = sum((report.disturbances for report in reports), reports[0].disturbances)
         assert {"publish", "cut", "crash", "stall", "clock", "unfollow", "block"} <= happened.keys()
+        assert (happened["fork"] > 0) is options.forks
 
 
 @pytest.mark.parametrize("topology", ["chain", "star", "ring", "mesh", "small world", "tree"])

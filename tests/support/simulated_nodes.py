@@ -21,12 +21,13 @@ DISTURBED = 40.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Consecutive messages of one feed; ``valid`` is what ingest will find."""
+    """Consecutive messages of one feed; ``valid`` is what ingest will find, ``branch`` tells forks of it apart."""
 
     feed: str
     first: int
     last: int
     valid: bool = True
+    branch: str = ""
 
 
 Frame: TypeAlias = object
@@ -89,6 +90,9 @@ class Node:
         self.name = name
         self.own = feed_id(name)
         self.log: dict[str, int] = {}
+        self.branch: dict[str, str] = {}
+        """Which branch is held of a feed that has several (and of which more is held than the common beginning)."""
+        self.forked: set[str] = set()
         self.wants: set[str] = set()
         self.blocks: set[tuple[str, str]] = set()
         self.sessions: dict[str, Conn] = {}
@@ -149,6 +153,8 @@ class MachineNode(Node):
             self.ebt.want(feed, True, self.now)
         for feed, peer in sorted(self.blocks):
             self.ebt.block(feed, peer, True, self.now)
+        for feed in sorted(self.forked):
+            self.ebt.fork(feed, self.now)
         self._sync()
         self._tick(self.life)
 
@@ -226,7 +232,7 @@ class MachineNode(Node):
             start = self.ebt.received_run(peer, run.feed, first, last, self.now)
             self.world.count(self, peer, last - first + 1, last - start + 1 if start else 0)
             if start:
-                self.queue.append((peer, Run(run.feed, start, last, run.valid)))
+                self.queue.append((peer, Run(run.feed, start, last, run.valid, run.branch)))
                 if len(self.queue) == 1:
                     self.world.at(self.world.now + self.ingest_delay, self._ingest, self.life)
             first = last + 1
@@ -241,11 +247,24 @@ class MachineNode(Node):
                 self.ebt.rejected(peer, run.feed, "gap", self.now)
             elif not run.valid:
                 self.ebt.rejected(peer, run.feed, "invalid", self.now)
+            elif run.last > have and not self._on_our_branch(run, have):
+                self.world.report.disturbances["fork"] += 1
+                self.forked.add(run.feed)
+                self.ebt.rejected(peer, run.feed, "fork", self.now)
             elif run.last > have:
                 assert run.last <= self.world.truth[run.feed], "added a message that nobody wrote"
                 self.log[run.feed] = run.last
                 self.ebt.appended(run.feed, run.last, self.now)
         self._effects()
+
+    def _on_our_branch(self, run: Run, have: int) -> bool:
+        """Whether the run continues what we hold of a feed that was forked; the first branch seen is kept."""
+        split = self.world.split.get(run.feed)
+        if split is None:
+            return True
+        if have <= split:
+            self.branch[run.feed] = run.branch
+        return self.branch[run.feed] == run.branch
 
     def _effects(self) -> None:
         for effect in self.ebt.effects():
@@ -286,7 +305,7 @@ class MachineNode(Node):
         self.world.check(item.after >= self.asked[peer].get(feed, 0), f"{self.name} sends {feed} to {peer} twice")
         self.world.check(item.upto <= self.log[feed], f"{self.name} sends more than it holds")
         self.asked[peer][feed] = item.upto
-        conn.send(self, Run(feed, item.after + 1, item.upto))
+        conn.send(self, Run(feed, item.after + 1, item.upto, branch=self.branch.get(feed, "")))
 
     # wishes
 

@@ -41,6 +41,7 @@ class Options:
     wishes: bool = True
     blocks: bool = True
     late: bool = True
+    forks: bool = False
     topology: str | None = None
 
 
@@ -65,6 +66,8 @@ class World:
         self.now = 0.0
         self.trace = trace
         self.truth: dict[str, int] = {}
+        self.split: dict[str, int] = {}
+        """Feeds whose author signed two branches, and the last sequence they have in common."""
         self.nodes: dict[str, Node] = {}
         self.edges: list[tuple[str, str]] = []
         self.apart: set[frozenset[str]] = set()
@@ -132,7 +135,7 @@ class World:
     def reachable(self) -> Iterable[tuple[Node, str, int]]:
         """For every honest node and wanted feed: the most that is held where wishes, blocks and links lead."""
         honest = [node for node in self.nodes.values() if node.kind != "hostile"]
-        for feed in self.truth:
+        for feed in self.truth.keys() - self.split.keys():
             group = {node.name: node.name for node in honest if feed in node.wants}
 
             def find(name: str, group: dict[str, str] = group) -> str:
@@ -151,11 +154,23 @@ class World:
                 yield self.nodes[name], feed, best[find(name)]
 
     def missing(self) -> list[str]:
-        return [
+        return self._missing_of_forked() + [
             f"{node.name} ({node.kind}) has {node.log.get(feed, 0)} of {best} of {feed}"
             for node, feed, best in self.reachable()
             if node.log.get(feed, 0) != best
         ]
+
+    def _missing_of_forked(self) -> list[str]:
+        """A node that has not met the fork holds as much as its neighbours."""
+        missing = []
+        for feed in self.split:
+            for one, two in (pair for edge in self.edges for pair in (edge, edge[::-1])):
+                node, other = self.nodes[one], self.nodes[two]
+                exchanged = feed in node.wants & other.wants and feed not in node.forked
+                apart = (feed, two) in node.blocks or (feed, one) in other.blocks
+                if exchanged and not apart and node.log.get(feed, 0) < other.log.get(feed, 0):
+                    missing.append(f"{one} has less than {two} of the forked {feed}")
+        return missing
 
 
 # ---- building and disturbing a world
@@ -186,6 +201,8 @@ def build(seed: int, options: Options, *, trace: bool = False) -> World:
             for node in honest:
                 if node is not peer and feed != peer.own and rng.random() < 0.8:
                     node.blocks.add((feed, peer.name))
+    if options.forks:
+        _forge_forks(world, honest)
     world.edges = _links(rng, [node.name for node in honest], options.topology)
     for number in range(options.hostile):
         liar = HostileNode(world, f"h{number}")
@@ -194,6 +211,21 @@ def build(seed: int, options: Options, *, trace: bool = False) -> World:
             if node.kind == "machine" and rng.random() < 0.6:
                 world.edges.append(_either_way(rng, liar.name, node.name))
     return world
+
+
+def _forge_forks(world: World, honest: list[Node]) -> None:
+    """Two feeds with two branches each, already spread in part."""
+    rng = world.random
+    for number in range(2):
+        feed = feed_id(f"forked {number}")
+        world.truth[feed] = rng.randint(1, world.options.length)
+        split = world.split[feed] = rng.randrange(world.truth[feed])
+        for node in honest:
+            node.wants.add(feed)
+            if rng.random() < 0.6:
+                node.log[feed] = rng.randint(0, world.truth[feed])
+                if node.log[feed] > split:
+                    node.branch[feed] = rng.choice("ab")
 
 
 def _either_way(rng: random.Random, one: str, two: str) -> tuple[str, str]:
@@ -351,12 +383,13 @@ def _check_reconnect(world: World) -> None:
 
 
 def main() -> None:
-    """``python -m tests.support.simulator FIRST LAST [reference=SHARE] [hostile=COUNT] [length=N]`` runs many seeds."""
+    """``python -m tests.support.simulator FIRST LAST [reference=SHARE] [hostile=COUNT] [length=N] [forks=1]``."""
     first, last = int(sys.argv[1]), int(sys.argv[2])
     given = dict(argument.split("=") for argument in sys.argv[3:])
     options = Options(
         reference=float(given.get("reference", 0)),
         hostile=int(given.get("hostile", 0)),
+        forks="forks" in given,
         length=int(given.get("length", 40)),
     )
     needed = redundant = failed = 0
