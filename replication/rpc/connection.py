@@ -6,29 +6,23 @@ whatever it raises ends its call and nothing else.
 """
 
 import asyncio
-import logging
 from collections import Counter
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from feeds.errors import InvalidJson
 from feeds.message import JsonValue
-from replication.errors import ConnectionClosed, RemoteCallError, RemoteError, RemoteVisible, RpcProtocolError
+from replication.errors import ConnectionClosed, RemoteCallError, RemoteError, RpcProtocolError
 from replication.limits import DEFAULT_LIMITS, Limits
-from replication.rpc.bodies import Body, BodyType, Payload, encode_body
+from replication.rpc.bodies import Body, BodyType, Payload
 from replication.rpc.calls import Kind, Name, Request
-from replication.rpc.methods import Caller, Method, MethodTable, Pool, Who
+from replication.rpc.methods import Caller, MethodTable, Who
+from replication.rpc.patience import Patience
 from replication.rpc.protocol import Ended, Event, Goodbye, Items, Reply, RpcProtocol
-from replication.rpc.rate import TokenBucket
+from replication.rpc.serving import CallServer
 from replication.rpc.streams import Duplex, RpcStream, Sink, Source
 from replication.transport import ByteStream
 
 __all__ = ["Duplex", "RpcConnection", "Sink", "Source"]
-
-log = logging.getLogger(__name__)
-
-_INTERNAL = "internal error"
-_HALF_FRAME_STEP = 64 * 1024
 
 
 class RpcConnection:
@@ -51,7 +45,6 @@ class RpcConnection:
         self.caller = Caller(remote_id, local, self, rights)
         self.closed = asyncio.Event()
         self.error: RemoteError | None = None
-        self.breaches: Counter[str] = Counter()
         self._stream = stream
         self._table = table
         self._limits = limits
@@ -59,18 +52,14 @@ class RpcConnection:
         self._protocol = RpcProtocol(limits=limits, max_json_of=table.max_json)
         self._replies: dict[int, asyncio.Future[Body]] = {}
         self._streams: dict[int, RpcStream] = {}
-        self._handlers: dict[int, asyncio.Task[None]] = {}
-        self._open: Counter[Pool] = Counter()
-        self._bucket = TokenBucket(limits.calls_per_second, limits.call_burst, self._loop.time())
-        self._in_flight = 0
+        self._server = CallServer(self, self._protocol, table, self.caller, limits)
         self._queued = 0
         self._full: set[int] = set()
         self._room = asyncio.Event()
         self._room.set()
-        self._heard = self._loop.time()
-        self._half_seen: float | None = None
-        self._last_whole = (self._loop.time(), 0)
+        self._patience = Patience(limits, self._loop.time())
         self._watch: asyncio.TimerHandle | None = None
+        self._over = False
         self._closing = False
         self._said_goodbye = False
 
@@ -81,6 +70,11 @@ class RpcConnection:
     @property
     def bytes_in(self) -> int:
         return self._stream.bytes_in
+
+    @property
+    def breaches(self) -> Counter[str]:
+        """How often which limit held the peer back."""
+        return self._server.breaches
 
     @property
     def bytes_out(self) -> int:
@@ -122,23 +116,21 @@ class RpcConnection:
                 return
             refused = self._protocol.refused
             events = self._protocol.receive(data)
-            self._heard = self._loop.time()
-            if events or self.bytes_in - self._last_whole[1] >= _HALF_FRAME_STEP:
-                self._last_whole = self._heard, self.bytes_in
+            self._patience.heard(self._loop.time(), whole=bool(events), received=self.bytes_in)
             for event in events:
                 if isinstance(event, Goodbye):
                     return
                 if isinstance(event, Request):
-                    await self._admit(1)
-                self._take(event)
-            if output := self._protocol.take_output():
-                self._stream.write(output)
-            await self._admit(self._protocol.refused - refused)
-            if not self._room.is_set():
-                await self._room.wait()
+                    await self._server.admit(1)
+                if not self._closing:
+                    self._take(event)
+            self.write(self._protocol.take_output())
+            await self._server.admit(self._protocol.refused - refused)
+            await self._room.wait()
 
     async def _shut(self) -> None:
         """Fail what is pending, stop the handlers and close."""
+        self._over = True
         if self._watch is not None:
             self._watch.cancel()
         reason = str(self.error) if self.error is not None else "the connection was closed"
@@ -149,11 +141,8 @@ class RpcConnection:
         self._replies.clear()
         for stream in self._streams.values():
             stream.finish(ConnectionClosed(reason))
-        handlers = list(self._handlers.values())
-        for task in handlers:
-            task.cancel()
         try:
-            await asyncio.gather(*handlers, return_exceptions=True)
+            await self._server.stop()
             await self.close()
         finally:
             self._stream.abort()
@@ -186,30 +175,49 @@ class RpcConnection:
     def source(self, name: str | Name, args: Sequence[JsonValue] = (), *, max_json: int | None = None) -> Source:
         """Call a source method and read what it gives."""
         source = Source(self, self._request(name, args, Kind.SOURCE, max_json))
-        self._streams[source.call] = source
+        self.add_stream(source)
         return source
 
     def sink(self, name: str | Name, args: Sequence[JsonValue] = ()) -> Sink:
         """Call a sink method and send to it; ``end`` and then ``finished`` tell how it went."""
         sink = Sink(self, self._request(name, args, Kind.SINK, None))
-        self._streams[sink.call] = sink
+        self.add_stream(sink)
         return sink
 
     def duplex(self, name: str | Name, args: Sequence[JsonValue] = (), *, max_json: int | None = None) -> Duplex:
         """Call a duplex method."""
         duplex = Duplex(self, self._request(name, args, Kind.DUPLEX, max_json))
-        self._streams[duplex.call] = duplex
+        self.add_stream(duplex)
         return duplex
 
     def _request(self, name: str | Name, args: Sequence[JsonValue], kind: Kind, max_json: int | None) -> int:
-        if self._closing or self.closed.is_set():
+        if self._closing or self._over:
             raise ConnectionClosed("the connection is closed")
         parts = tuple(name.split(".")) if isinstance(name, str) else name
         call, request = self._protocol.request(parts, args, kind, max_json=max_json)
         self._stream.write(request)
         return call
 
-    # what streams ask of us
+    # what streams and served calls ask of us
+
+    def write(self, data: bytes) -> None:
+        """Queue frames, which may be none."""
+        self._stream.write(data)
+
+    async def drain(self) -> None:
+        """Wait until little enough is unsent; raises ``ConnectionClosed`` if it never will be."""
+        await self._stream.drain()
+
+    def add_stream(self, stream: RpcStream) -> None:
+        """Give what arrives under the stream's number to it."""
+        self._streams[stream.call] = stream
+
+    def remove_stream(self, call: int) -> None:
+        """Nobody reads or writes this stream any more; end our side if that was not done."""
+        stream = self._streams.pop(call, None)
+        if stream is not None:
+            self.stream_took(stream, stream.discard())
+            self._stream.write(self._protocol.end(call))
 
     def stream_took(self, stream: RpcStream, size: int) -> None:
         self._queued -= size
@@ -240,7 +248,7 @@ class RpcConnection:
             case Ended(call, error):
                 self._ended(call, error)
             case Request():
-                self._serve(event)
+                self._server.serve(event)
             case Goodbye():
                 pass
 
@@ -258,13 +266,12 @@ class RpcConnection:
         if stream is None:
             return
         stream.finish(error)
-        task = self._handlers.get(call)
-        if task is not None and not isinstance(stream, Source):
-            task.cancel()  # the reader of a source that we serve has gone
+        if not isinstance(stream, Source):
+            self._server.cancel(call)  # the reader of a source that we serve has gone
         self._forget_if_over(call)
 
     def _forget_if_over(self, call: int) -> None:
-        if not self._protocol.is_open(call) and call not in self._handlers:
+        if not self._protocol.is_open(call) and not self._server.serves(call):
             self._streams.pop(call, None)
 
     def _check_room(self) -> None:
@@ -274,118 +281,11 @@ class RpcConnection:
         else:
             self._room.set()
 
-    # serving
-
-    async def _admit(self, calls: int) -> None:
-        """Read on only as fast as the peer may call."""
-        wait = 0.0
-        for _ in range(calls):
-            wait = self._bucket.take(self._loop.time())
-        if wait > 0.0:
-            self.breaches["calls a second"] += 1
-            await asyncio.sleep(wait)
-
-    def _serve(self, request: Request) -> None:
-        try:
-            method = self._table.find(request.name, self.caller)
-            self._check_kind(request, method)
-            self._check_bounds(method, request.size)
-        except RemoteVisible as error:
-            self._refuse(request, str(error))
-            return
-        if not self._protocol.settle(request.call, method.kind):
-            return
-        job: Coroutine[Any, Any, None]
-        if method.kind.is_stream:
-            stream = {Kind.SOURCE: Sink, Kind.SINK: Source, Kind.DUPLEX: Duplex}[method.kind](self, request.call)
-            self._streams[request.call] = stream
-            job = self._serve_stream(request, method, stream)
-        else:
-            job = self._serve_async(request, method)
-        task = self._loop.create_task(job)
-        self._handlers[request.call] = task
-        self._in_flight += request.size
-        self._open[method.pool] += method.kind.is_stream
-        task.add_done_callback(lambda _task: self._served(request, method))
-
-    def _check_kind(self, request: Request, method: Method) -> None:
-        asked = request.kind or (Kind.DUPLEX if request.stream else Kind.ASYNC)
-        fits = request.stream == method.kind.is_stream and (
-            request.kind is None or not request.stream or asked is method.kind
-        )
-        if not fits:
-            raise RemoteVisible(f"method:{','.join(request.name)} is {method.kind.value}, not {asked.value}")
-
-    def _check_bounds(self, method: Method, size: int) -> None:
-        limits = self._limits
-        if not method.kind.is_stream:
-            bound, counted = limits.calls_in_flight, len(self._handlers)
-        elif method.pool is Pool.HISTORY:
-            bound, counted = limits.history_streams, self._open[Pool.HISTORY]
-        else:
-            bound, counted = limits.open_streams, self._open[Pool.STREAMS]
-        if counted >= bound or self._in_flight + size > limits.calls_in_flight_size:
-            self.breaches["open calls"] += 1
-            raise RemoteVisible("too many calls at once")
-
-    def _refuse(self, request: Request, reason: str) -> None:
-        refuse = self._protocol.end if request.stream else self._protocol.reply_error
-        self._stream.write(refuse(request.call, reason))
-
-    async def _serve_async(self, request: Request, method: Method) -> None:
-        try:
-            await self._stream.drain()  # whoever does not read its answers is not served on
-            body = encode_body(await method.handler(self.caller, request.args))
-        except RemoteVisible as error:
-            self._stream.write(self._protocol.reply_error(request.call, str(error)))
-        except ConnectionClosed as gone:
-            log.debug("serving %s for %s stopped: %s", ".".join(request.name), self.peername, gone)
-            self._stream.write(self._protocol.reply_error(request.call, _INTERNAL))
-        except Exception:
-            log.exception("serving %s for %s failed", ".".join(request.name), self.peername)
-            self._stream.write(self._protocol.reply_error(request.call, _INTERNAL))
-        else:
-            self._stream.write(self._protocol.reply(request.call, body))
-
-    async def _serve_stream(self, request: Request, method: Method, stream: RpcStream) -> None:
-        error: str | None = None
-        try:
-            await method.handler(self.caller, request.args, stream)
-        except RemoteVisible as refused:
-            error = str(refused)
-        except RemoteError as gone:
-            error = "stream ended"
-            log.debug("serving %s for %s stopped: %s", ".".join(request.name), self.peername, gone)
-        except Exception:
-            error = _INTERNAL
-            log.exception("serving %s for %s failed", ".".join(request.name), self.peername)
-        self._stream.write(self._protocol.end(request.call, error))
-
-    def _served(self, request: Request, method: Method) -> None:
-        """The handler has returned, failed, or was cancelled - perhaps before its first step."""
-        self._handlers.pop(request.call, None)
-        self._in_flight -= request.size
-        self._open[method.pool] -= method.kind.is_stream
-        stream = self._streams.pop(request.call, None)
-        if stream is not None:
-            self.stream_took(stream, stream.discard())
-            self._stream.write(self._protocol.end(request.call))
-
-    # patience
-
     def _watch_patience(self) -> None:
-        """Cut a link that is silent, or in the middle of one frame, for too long."""
-        now, limits = self._loop.time(), self._limits
-        if not self._room.is_set():
-            self._heard, self._half_seen = now, None  # it is we who do not read
-        elif not (self._protocol.partial or getattr(self._stream, "partial", False)):
-            self._half_seen = None
-        elif self._half_seen is None:
-            self._half_seen = now
-        if now - self._heard > limits.silence_timeout:
-            self.abort(f"nothing was heard for {limits.silence_timeout:g} s")
-        elif self._half_seen and now - max(self._half_seen, self._last_whole[0]) > limits.half_frame_timeout:
-            self.abort(f"a frame was not completed in {limits.half_frame_timeout:g} s")
+        reading = self._room.is_set()
+        partial = self._protocol.partial or getattr(self._stream, "partial", False)
+        reason = self._patience.exhausted(self._loop.time(), partial=partial, reading=reading)
+        if reason is not None:
+            self.abort(reason)
         else:
-            pause = min(limits.silence_timeout, limits.half_frame_timeout) / 4
-            self._watch = self._loop.call_later(pause, self._watch_patience)
+            self._watch = self._loop.call_later(self._patience.pause, self._watch_patience)

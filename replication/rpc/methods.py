@@ -42,8 +42,9 @@ class Who(Enum):
 
 
 class Pool(Enum):
-    """Which bound an open stream counts against."""
+    """Which bound an open call counts against; async calls always count as ``CALLS``."""
 
+    CALLS = "calls"
     STREAMS = "streams"
     HISTORY = "history"
 

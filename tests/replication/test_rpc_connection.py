@@ -114,7 +114,7 @@ async def test_async_and_sync_calls_both_ways_at_once() -> None:
         assert answers[100:] == [{"id": ALICE.id, "local": False}, {"id": BOB.id, "local": False}]
         assert not alice._replies
         assert not alice._protocol._calls
-        assert not bob._handlers
+        assert not bob._server._handlers
 
 
 @pytest.mark.parametrize("value", [None, 0, "", "text", [], {"a": [1.5, None]}, "\ud800", 1e25])
@@ -340,7 +340,7 @@ async def test_an_error_ends_both_directions_of_a_duplex() -> None:
 
     async with rpc_pair(None, table(method("both", Kind.DUPLEX, listen))) as (alice, bob):
         both = alice.duplex("both")
-        await settled(lambda: bool(bob._handlers))
+        await settled(lambda: bool(bob._server._handlers))
         await both.end("I am leaving")
         assert await both.read_batch() == []
         await settled(lambda: bool(seen))
@@ -414,7 +414,7 @@ async def test_a_goodbye_ends_everything_in_order() -> None:
         pending = asyncio.create_task(alice.call("forever"))
         both = alice.duplex("both")
         reading = asyncio.create_task(both.read_batch())
-        await settled(lambda: len(bob._handlers) == 2)
+        await settled(lambda: len(bob._server._handlers) == 2)
         await bob.close()
         async with asyncio.timeout(2):
             await asyncio.gather(alice.closed.wait(), bob.closed.wait())
@@ -429,7 +429,7 @@ async def test_a_goodbye_ends_everything_in_order() -> None:
             alice.source("count", [1])
         assert alice.error is None
         assert bob.error is None
-        assert not bob._handlers
+        assert not bob._server._handlers
         await both.cancel()
 
 
@@ -462,7 +462,7 @@ async def test_a_cut_fails_what_is_pending_and_stops_the_handlers() -> None:
 
     async with raw_peer(table(method("wait", Kind.DUPLEX, wait))) as (peer, connection):
         peer.call(1, ["wait"], [], "duplex")
-        await settled(lambda: bool(connection._handlers))
+        await settled(lambda: bool(connection._server._handlers))
         pending = asyncio.create_task(connection.call("x"))
         await asyncio.sleep(0)
         peer.stream.abort()
@@ -479,13 +479,13 @@ async def test_cancelling_run_says_goodbye() -> None:
     connection = RpcConnection(near, EVERYTHING, remote_id=ALICE.id)
     running, peer = asyncio.create_task(connection.run()), RawPeer(far)
     peer.call(1, ["forever"])
-    await settled(lambda: bool(connection._handlers))
+    await settled(lambda: bool(connection._server._handlers))
     running.cancel()
     assert (await peer.frame()).body == b""
     with pytest.raises(asyncio.CancelledError):
         await running
     assert connection.closed.is_set()
-    assert not connection._handlers
+    assert not connection._server._handlers
 
 
 async def test_broken_framing_ends_the_connection_at_once() -> None:
@@ -605,17 +605,48 @@ async def test_open_streams_are_bounded_and_history_streams_have_their_own_bound
         assert bob.breaches["open calls"] == 2
         assert await alice.call("echo", [1]) == 1
         await plain[0].cancel()
-        await settled(lambda: bob._open[Pool.STREAMS] == 2)
+        await settled(lambda: bob._server._open[Pool.STREAMS] == 2)
         again = alice.source("plain")
-        await settled(lambda: bob._open[Pool.STREAMS] == 3)
+        await settled(lambda: bob._server._open[Pool.STREAMS] == 3)
         assert not again.remote_ended
+
+
+async def test_many_history_streams_leave_room_for_calls() -> None:
+    async def wait(_caller: Caller, _args: Args, _out: Sink) -> None:
+        await asyncio.Event().wait()
+
+    methods = table(method("history", Kind.SOURCE, wait, pool=Pool.HISTORY), ECHO)
+    limits = Limits(calls_in_flight=10, call_burst=10_000)
+    async with rpc_pair(None, methods, limits=limits) as (alice, bob):
+        streams = [alice.source("history") for _ in range(2000)]
+        await settled(lambda: len(bob._server._handlers) == 2000)
+        assert await alice.call("echo", [1]) == 1
+        assert not any(stream.remote_ended for stream in streams)
+
+
+async def test_a_call_made_while_the_connection_ends_fails() -> None:
+    async def slow_to_stop(_caller: Caller, _args: Args) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+
+    async with raw_peer(table(method("slow", Kind.ASYNC, slow_to_stop))) as (peer, connection):
+        peer.call(1, ["slow"])
+        await settled(lambda: bool(connection._server._handlers))
+        peer.stream.write(GOODBYE)
+        await asyncio.sleep(0.02)
+        assert not connection.closed.is_set()
+        with pytest.raises(ConnectionClosed):
+            await connection.call("x")
+        await connection.closed.wait()
 
 
 async def test_calls_in_flight_are_bounded() -> None:
     limits = Limits(calls_in_flight=10)
     async with rpc_pair(None, EVERYTHING, limits=limits) as (alice, bob):
         waiting = [asyncio.create_task(alice.call("forever")) for _ in range(10)]
-        await settled(lambda: len(bob._handlers) == 10)
+        await settled(lambda: len(bob._server._handlers) == 10)
         with pytest.raises(RemoteCallError, match="too many"):
             await alice.call("echo", [1])
         for task in waiting:
@@ -663,7 +694,7 @@ async def test_calls_that_wait_hold_little_of_what_they_brought() -> None:
             peer.call(number, ["forever"], ["x" * 60_000])
         for _ in range(100 - (1 << 20) // 60_040):
             assert (await peer.frame()).json["message"] == "too many calls at once"
-        assert connection._in_flight <= 1 << 20
+        assert connection._server._in_flight <= 1 << 20
 
 
 async def test_a_stream_that_is_opened_and_given_up_in_one_breath() -> None:
@@ -740,7 +771,7 @@ async def test_a_flood_of_calls_is_bounded_and_answered() -> None:
             while refused < 5_000:
                 frame = await peer.frame()
                 refused += frame.json["message"] == "too many calls at once"
-            assert len(connection._handlers) <= 1000
+            assert len(connection._server._handlers) <= 1000
 
     assert await memory_grown_by(flood) < 24_000_000
 
