@@ -14,14 +14,14 @@ from replication.ebt.tables import PeerTable
 from tests.support.simulator import Options, Report, run
 
 KINDS: dict[str, tuple[range, Options]] = {
-    "machines": (range(250), Options()),
-    "with reference peers": (range(150), Options(reference=0.5)),
-    "with liars": (range(80), Options(hostile=2)),
-    "with both": (range(80), Options(reference=0.4, hostile=1)),
-    "long feeds": (range(40), Options(length=800)),
-    "many nodes": (range(20), Options(nodes=(12, 18), feeds=(10, 20))),
-    "forked feeds": (range(60), Options(forks=True)),
-    "only links fail": (range(60), Options(crashes=False, stalls=False, clocks=False, wishes=False, blocks=False)),
+    "machines": (range(150), Options()),
+    "with reference peers": (range(80), Options(reference=0.5)),
+    "with liars": (range(40), Options(hostile=2)),
+    "with both": (range(40), Options(reference=0.4, hostile=1)),
+    "long feeds": (range(20), Options(length=800)),
+    "many nodes": (range(10), Options(nodes=(12, 18), feeds=(10, 20))),
+    "forked feeds": (range(30), Options(forks=True)),
+    "only links fail": (range(30), Options(crashes=False, stalls=False, clocks=False, wishes=False, blocks=False)),
 }
 
 
