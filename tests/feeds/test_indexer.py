@@ -1,0 +1,200 @@
+"""Views keep in step with the log: in the append transaction, or in chunks after a change of version."""
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feeds import indexer as indexer_module
+from feeds.errors import StoreError
+from feeds.formats.registry import CLASSIC
+from feeds.indexer import View
+from feeds.log import Extract
+from feeds.message import Message
+from feeds.views import links, message_types, social_graph
+from feeds.views.links import LINK, Links
+from feeds.views.message_types import MessageTypes
+from feeds.views.social_graph import Contacts
+from tests.support.builders import Feed, chain, keypair
+from tests.support.stores import VIEWS, Store, open_store
+
+TABLES = [table for view in VIEWS for table in view.tables]
+
+
+def shown(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every view; the two tiers of an index count as one."""
+    rows = store.dump([table for table in TABLES if table not in LINK.tables])
+    rows["link"] = sorted(store.database.peek(lambda c: c.execute(f"SELECT * FROM {LINK.either}").fetchall()))
+    return rows
+
+
+class Newer:
+    """A view whose code is one version further."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self.name, self.tables, self.schema, self.extract = view.name, view.tables, view.schema, view.extract
+        self.version = view.version + 1
+
+    def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> object:
+        return self._view.apply(connection, rows)
+
+
+async def fill(store: Store, *feeds: Feed, at_once: int = 7) -> None:
+    """Add feeds in turn, in batches of several sizes."""
+    longest = max(len(feed.texts) for feed in feeds)
+    for at in range(0, longest, at_once):
+        await store.ingest.add([text for feed in feeds for text in feed.texts[at : at + at_once]], source="test")
+
+
+async def test_a_reader_never_waits_for_a_view(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        feed = chain("one", 60)
+        for text in feed.texts:
+            await store.ingest.add([text], source="test")
+            assert store.indexer.behind == {}
+        positions = store.dump(["view"])["view"]
+        assert positions == sorted((view.name, view.version, 60) for view in VIEWS)
+
+
+@pytest.mark.parametrize("chunk", [1, 13, 1000])
+async def test_a_rebuilt_view_equals_one_kept_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(indexer_module, "CHUNK", chunk)
+    monkeypatch.setattr("feeds.tiered_index.STEP", 10)
+    async with open_store(tmp_path) as store:
+        await fill(store, chain("one", 50), chain("two", 31), chain("three", 5))
+        before = shown(store)
+        edges = store.graph.edges()
+        assert all(before.values())
+    async with open_store(tmp_path, views=[Newer(view) for view in VIEWS], catch_up=False) as store:
+        assert store.indexer.behind == {view.name: 86 for view in VIEWS}
+        assert store.graph.edges() == {}
+        await store.indexer.catch_up()
+        assert store.indexer.behind == {}
+        assert shown(store) == before
+        assert store.graph.edges() == edges
+    async with open_store(tmp_path, views=[Newer(view) for view in VIEWS], catch_up=False) as store:
+        assert store.indexer.behind == {}
+        assert store.graph.edges() == edges
+
+
+async def test_only_the_changed_view_is_made_anew_and_the_node_goes_on_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer_module, "CHUNK", 5)
+    one, two = chain("one", 40), chain("two", 40)
+    async with open_store(tmp_path) as store:
+        await fill(store, one)
+    async with open_store(tmp_path, views=[Contacts(), Newer(MessageTypes()), Links()], catch_up=False) as store:
+        assert store.indexer.behind == {"message_types": 40}
+        await store.ingest.add(two.texts[:10], source="test")
+        assert store.indexer.behind == {"message_types": 50}
+        catching_up = asyncio.create_task(store.indexer.catch_up())
+        for text in two.texts[10:]:
+            await store.ingest.add([text], source="test")
+        await catching_up
+        assert store.indexer.behind == {}
+        behind = shown(store)
+    (tmp_path / "again").mkdir()
+    async with open_store(tmp_path / "again") as store:
+        await fill(store, one)
+        await fill(store, two)
+        assert shown(store) == behind
+
+
+async def test_a_crash_between_chunks_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer_module, "CHUNK", 10)
+    async with open_store(tmp_path) as store:
+        await fill(store, chain("one", 35))
+        whole = shown(store)
+    newer = [Newer(view) for view in VIEWS]
+    async with open_store(tmp_path, views=newer, catch_up=False) as store:
+        await store.database.write(store.indexer._chunk, after_commit=store.indexer._progressed)
+        assert store.indexer.behind == {view.name: 25 for view in VIEWS}
+    async with open_store(tmp_path, views=newer, catch_up=False) as store:
+        assert store.indexer.behind == {view.name: 25 for view in VIEWS}
+        await store.indexer.catch_up()
+        assert shown(store) == whole
+
+
+async def test_a_failing_view_fails_the_append_whole(tmp_path: Path) -> None:
+    class Failing(Contacts):
+        def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> Any:
+            super().apply(connection, rows)
+            raise sqlite3.OperationalError("made to fail")
+
+    feed = Feed(keypair("one"))
+    feed.append({"type": "contact", "contact": keypair("two").id, "following": True})
+    async with open_store(tmp_path, views=[Failing(), MessageTypes(), Links()]) as store:
+        with pytest.raises(StoreError):
+            await store.ingest.add(feed.texts, source="test")
+        assert store.log.position == 0
+        assert store.dump(["message", "contact", "message_type"]) == {"message": [], "contact": [], "message_type": []}
+        assert store.graph.revision == 0
+
+
+async def test_a_message_that_cannot_be_read_back_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    feed = chain("one", 5)
+    async with open_store(tmp_path) as store:
+        await fill(store, feed)
+        await store.database.write(lambda c: c.execute("UPDATE message SET text=x'7b7d' WHERE position=3").rowcount)
+    async with open_store(tmp_path, views=[Newer(MessageTypes())]) as store:
+        assert store.indexer.behind == {}
+        assert 3 not in {position for _, position in store.dump(["message_type"])["message_type"]}
+    assert "position 3" in caplog.text
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(), max_size=8)
+    | st.sampled_from(
+        [keypair("x").id, "%" + "A" * 43 + "=.sha256", "&" + "A" * 43 + "=.sha256?unbox=x", "ssb:x", "\ud800"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(), max_size=6), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+NAMES = st.sampled_from(["type", "contact", "following", "blocking", "flagged", "root", "vote", "\ud800", "\0", ""])
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(NAMES, JSON, max_size=6) | st.text(max_size=5), st.integers(0, 20))
+def test_no_content_makes_a_view_raise(content: Any, depth: int) -> None:
+    for _ in range(depth):
+        content = {"type": "post", "in": [content]}
+    message = CLASSIC.prepare(chain("one", 1).texts[0])._replace(content=content)
+    connection = sqlite3.connect(":memory:")
+    try:
+        for view in VIEWS:
+            for statement in view.schema:
+                connection.execute(statement)
+            value = view.extract(message)
+            if value is not None:
+                view.apply(connection, [Extract(1, message.author, value)])
+    finally:
+        connection.close()
+
+
+def test_extractors_can_be_found_by_name() -> None:
+    """A child process gets them as module and name."""
+    for view, module in zip(VIEWS, (social_graph, message_types, links), strict=True):
+        extract = view.extract
+        assert getattr(module, extract.__name__) is extract
+        assert extract.__module__ == module.__name__
+
+
+def test_messages_without_anything_to_keep() -> None:
+    boxed = CLASSIC.prepare(chain("one", 1).texts[0])._replace(content="A" * 64 + ".box")
+    assert isinstance(boxed, Message)
+    assert [view.extract(boxed) for view in VIEWS] == [None, None, None]
