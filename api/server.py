@@ -11,12 +11,11 @@ import socket
 from collections.abc import Iterator
 from typing import Any, Final
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.flow_control import FlowControl
 
-__all__ = ["HEAD_TIMEOUT", "KEEP_ALIVE", "STALL_TIMEOUT", "HttpServer", "bind"]
+__all__ = ["HEAD_TIMEOUT", "KEEP_ALIVE", "STALL_TIMEOUT", "HttpServer", "bind", "parser_protocols"]
 
 HEAD_TIMEOUT: Final = 10.0
 """Seconds for a request's line and headers to arrive, from the connection or from their first byte."""
@@ -26,6 +25,8 @@ KEEP_ALIVE: Final = 30
 GRACE: Final = 1
 """Seconds for requests under way at the end, before they are cancelled."""
 HEAD_SIZE: Final = 64 * 1024
+DRAINED: Final = 8 * 1024 * 1024
+"""Bytes of a body that are read and thrown away after its request was refused, so that the refusal can be read."""
 BACKLOG: Final = 512
 
 
@@ -56,11 +57,12 @@ class HttpServer:
         stopping: asyncio.Event,
         head_timeout: float = HEAD_TIMEOUT,
         stall_timeout: float = STALL_TIMEOUT,
+        parser: type[asyncio.Protocol] | None = None,
     ) -> None:
         self.address: Final[tuple[str, int]] = listener.getsockname()[:2]
         self._listener: Final = listener
         self._stopping: Final = stopping
-        self._server: Final = _Server(_config(app, head_timeout, stall_timeout))
+        self._server: Final = _Server(_config(app, parser or parser_protocols()[0], head_timeout, stall_timeout))
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -87,7 +89,7 @@ class HttpServer:
         self._stopping.set()
         self._server.should_exit = True
         for connection in list(self._server.server_state.connections):
-            if isinstance(connection, _PatientProtocol):
+            if isinstance(connection, _Patient):
                 connection.abort_if_stalled()
         if self._task is None:
             self._listener.close()
@@ -103,15 +105,26 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: ASGIApp, head_timeout: float, stall_timeout: float) -> uvicorn.Config:
-    class Protocol(_PatientProtocol):
-        pass
+def parser_protocols() -> list[type[asyncio.Protocol]]:
+    """uvicorn's HTTP protocols that can be had here, the best first: httptools costs a quarter of h11."""
+    found: list[type[asyncio.Protocol]] = []
+    with contextlib.suppress(ImportError):
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-    Protocol.head_timeout = head_timeout
-    Protocol.stall_timeout = stall_timeout
+        found.append(HttpToolsProtocol)
+    with contextlib.suppress(ImportError):
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        found.append(H11Protocol)
+    return found
+
+
+def _config(app: ASGIApp, parser: type[asyncio.Protocol], head_timeout: float, stall_timeout: float) -> uvicorn.Config:
+    deadlines = {"head_timeout": head_timeout, "stall_timeout": stall_timeout}
+    protocol: type[asyncio.Protocol] = type("HttpProtocol", (_Patient, parser), deadlines)
     return uvicorn.Config(
         app,
-        http=Protocol,
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -125,35 +138,46 @@ def _config(app: ASGIApp, head_timeout: float, stall_timeout: float) -> uvicorn.
     )
 
 
-class _PatientProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 with a deadline for a request's head and one for a reader that stands still."""
+class _Patient(asyncio.Protocol):
+    """Deadlines on top of one of uvicorn's HTTP protocols, which comes after this class in the order of bases.
 
-    head_timeout = HEAD_TIMEOUT
-    stall_timeout = STALL_TIMEOUT
+    What of its state is read here means the same in each of them: `cycle` is the request under way or the last one.
+    """
+
+    head_timeout: float
+    stall_timeout: float
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    flow: FlowControl
+    cycle: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._unclaimed = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
+        before = self.cycle
         super().data_received(data)
-        if self._begins_a_request() or self._goes_on_after_its_answer():
+        cycle = self.cycle
+        if cycle is not None and (cycle is not before or not cycle.response_complete):
+            self._unclaimed = 0
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+            return
+        # These bytes belong to a request that has not begun, or to the body of one that was answered without it.
+        # Neither may go on for ever.
+        self._unclaimed += len(data)
+        if self._unclaimed > (DRAINED if cycle is not None and cycle.more_body else HEAD_SIZE):
+            self.transport.abort()
+        else:
             self._await_head()
-        elif self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _begins_a_request(self) -> bool:
-        return self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
-
-    def _goes_on_after_its_answer(self) -> bool:
-        """The request was answered without its body, which is still coming; it may not come for ever."""
-        return self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._head_timer, self._stall_timer):

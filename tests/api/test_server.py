@@ -9,16 +9,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.server import HEAD_TIMEOUT, STALL_TIMEOUT, HttpServer, bind
+from api.server import HEAD_TIMEOUT, STALL_TIMEOUT, HttpServer, bind, parser_protocols
 from tests.api.test_stream import PATIENCE, request, until
 from tests.support.api import TOKEN, Api, connect, open_api, serve
 
 PATIENT = 0.3
 
 
-@pytest.fixture
-async def server(api: Api) -> AsyncIterator[HttpServer]:
-    async with serve(api, head_timeout=PATIENT, stall_timeout=PATIENT) as running:
+@pytest.fixture(params=parser_protocols(), ids=lambda parser: parser.__name__)
+async def server(api: Api, request: pytest.FixtureRequest) -> AsyncIterator[HttpServer]:
+    async with serve(api, head_timeout=PATIENT, stall_timeout=PATIENT, parser=request.param) as running:
         yield running
 
 
@@ -93,7 +93,7 @@ async def test_an_idle_connection_between_requests_lives_on(server: HttpServer) 
         b"GET /v1/whoami HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
         b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"GET http://evil.example/v1/info HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+        b"GET http://evil.example/v1/whoami HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
         b"GET /v1/info HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
         b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\nConnection: close\r\n\r\n",
         b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
@@ -134,6 +134,17 @@ async def test_a_body_that_drips_on_after_its_answer_is_cut(server: HttpServer) 
                 await writer.drain()
                 await asyncio.sleep(0.02)
         assert PATIENT * 0.9 <= time.monotonic() - began < PATIENCE / 2
+
+
+async def test_a_head_without_end_is_cut(server: HttpServer) -> None:
+    async with connect(server) as (_, writer):
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"GET /v1/info HTTP/1.1\r\n")
+            for _ in range(1000):
+                writer.write(b"X: " + b"x" * 1000 + b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(0)
+        await until(lambda: server.connections == 0)
 
 
 async def test_an_honest_request_beside_many_silent_ones(server: HttpServer, api: Api) -> None:

@@ -152,7 +152,9 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
 
 
 @asynccontextmanager
-async def serve(api: Api, *, head_timeout: float = 5.0, stall_timeout: float = 5.0) -> AsyncIterator[HttpServer]:
+async def serve(
+    api: Api, *, head_timeout: float = 5.0, stall_timeout: float = 5.0, parser: type[asyncio.Protocol] | None = None
+) -> AsyncIterator[HttpServer]:
     """The application on a real server on a free loopback port."""
     server = HttpServer(
         api.app,
@@ -160,6 +162,7 @@ async def serve(api: Api, *, head_timeout: float = 5.0, stall_timeout: float = 5
         stopping=api.services.stopping,
         head_timeout=head_timeout,
         stall_timeout=stall_timeout,
+        parser=parser,
     )
     await server.start()
     try:
