@@ -186,7 +186,10 @@ def _read(stream: IO[bytes]) -> Any:
     if len(header) < _HEADER.size:
         return None
     (size,) = _HEADER.unpack(header)
-    return marshal.loads(stream.read(size))  # noqa: S302 - from the process that this one started, or that started it
+    payload = stream.read(size)
+    if len(payload) < size:
+        return None
+    return marshal.loads(payload)  # noqa: S302 - from the process that this one started, or that started it
 
 
 def main() -> None:
@@ -196,7 +199,10 @@ def main() -> None:
     while (request := _read(sys.stdin.buffer)) is not None:
         hmac_key, tasks = request
         verdicts = admission.judge(tasks, hmac_key, extractors)
-        _write(sys.stdout.buffer, [tuple(verdict) for verdict in verdicts])
+        try:
+            _write(sys.stdout.buffer, [tuple(verdict) for verdict in verdicts])
+        except BrokenPipeError:  # the node was killed: nobody waits for the answer
+            os._exit(0)
 
 
 def _named(name: str) -> Extractor:
