@@ -248,7 +248,7 @@ async def test_a_fork_is_recorded_once_and_closes_the_feed(store: Store) -> None
 
 async def test_times_beyond_what_an_integer_column_holds(store: Store) -> None:
     feed = Feed(keypair("late"))
-    for timestamp in (10**20, 1.5, 2**63, -(2**63) - 10**6, 2**53):
+    for timestamp in (10**20, 1.5, 2**53, -(10**20), 1e300):
         feed.append({"type": "post"}, timestamp=timestamp)
     texts = [CLASSIC.prepare(text).text for text in feed.texts]
     report = await store.ingest.add(feed.texts, source="test")
