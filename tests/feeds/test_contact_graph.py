@@ -103,7 +103,7 @@ def slow_hops(graph: dict[str, dict[str, int]], me: str, maximum: int) -> dict[s
 NAMES = st.sampled_from("abcdefgh")
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(NAMES, st.dictionaries(NAMES, st.sampled_from([1, -1, -2]), max_size=5), max_size=8),
     st.integers(0, 4),

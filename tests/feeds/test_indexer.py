@@ -168,7 +168,7 @@ JSON = st.recursive(
 NAMES = st.sampled_from(["type", "contact", "following", "blocking", "flagged", "root", "vote", "\ud800", "\0", ""])
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(NAMES, JSON, max_size=6) | st.text(max_size=5), st.integers(0, 20))
 def test_no_content_makes_a_view_raise(content: Any, depth: int) -> None:
     for _ in range(depth):
