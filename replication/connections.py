@@ -52,6 +52,14 @@ class _Link:
     task: asyncio.Task[None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Dial:
+    """A dial under way; there is one a peer at most."""
+
+    target: Address
+    task: asyncio.Task[PeerInfo]
+
+
 @dataclass(slots=True)
 class _Redial:
     """When a peer is to be dialled again."""
@@ -95,7 +103,7 @@ class Connections:
         )
         self._admission = Admission(limits)
         self._links: set[_Link] = set()
-        self._dials: dict[str, asyncio.Task[PeerInfo]] = {}
+        self._dials: dict[str, _Dial] = {}
         self._redials: dict[str, _Redial] = {}
         self._servers: list[StreamServer] = []
         self._net_addresses: list[str] = []
@@ -133,7 +141,7 @@ class Connections:
     async def stop(self) -> None:
         """Stop listening and dialling, say goodbye to everybody, and be done within three seconds whatever peers do."""
         self._stopping = True
-        for task in [*self._tasks, *self._dials.values()]:
+        for task in [*self._tasks, *(dial.task for dial in self._dials.values())]:
             task.cancel()
         closing = [asyncio.create_task(link.peer.close()) for link in self._links]
         running = [link.task for link in self._links if link.task is not None]
@@ -274,14 +282,20 @@ class Connections:
     # ---- dialling
 
     async def _dial_once(self, target: Address, source: str) -> PeerInfo:
-        """Dial unless a dial of the same peer is under way; then share its end."""
+        """Dial. A dial of the same address that is under way is shared, one of another address of the peer awaited."""
         assert target.key is not None
         peer = target.key
-        running = self._dials.get(peer)
-        if running is None:
-            running = self._dials[peer] = asyncio.create_task(self._connect(target, source), name=f"dial {target}")
-            running.add_done_callback(lambda task: self._dialled(peer, task))
-        return await asyncio.shield(running)
+        while (running := self._dials.get(peer)) is not None:
+            if running.target == target:
+                return await asyncio.shield(running.task)
+            await asyncio.wait([running.task])
+            connected = self.connected(peer)
+            if connected is not None:
+                return connected
+        task = asyncio.create_task(self._connect(target, source), name=f"dial {target}")
+        self._dials[peer] = _Dial(target, task)
+        task.add_done_callback(lambda task: self._dialled(peer, task))
+        return await asyncio.shield(task)
 
     def _dialled(self, peer: str, task: asyncio.Task[PeerInfo]) -> None:
         del self._dials[peer]

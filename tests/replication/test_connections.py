@@ -144,6 +144,19 @@ async def test_failing_redials_are_counted_and_told(tmp_path: Path) -> None:
         assert info.redial_in is not None
 
 
+async def test_a_dial_of_a_new_address_does_not_fail_with_the_old_one(tmp_path: Path) -> None:
+    async with open_node(tmp_path, "a") as a, open_node(tmp_path, "b") as b:
+        held: list[asyncio.StreamWriter] = []
+        server = await asyncio.start_server(lambda _reader, writer: held.append(writer), "127.0.0.1", 0)
+        await b.connections.remember(address_of(server.sockets[0].getsockname()[1], "a"))
+        await until(lambda: held)  # the redial of the old address hangs in its handshake
+        dialling = asyncio.create_task(b.connections.dial(a.address))
+        await asyncio.sleep(0.05)
+        held[0].transport.abort()
+        assert (await dialling).address == a.address
+        server.close()
+
+
 async def test_peers_that_dial_each_other_at_once_end_with_one_connection(tmp_path: Path) -> None:
     async with open_node(tmp_path, "a") as a, open_node(tmp_path, "b") as b:
         await a.follow(b.id)
