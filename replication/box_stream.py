@@ -5,8 +5,19 @@ the body's ciphertext, sealed with ``nonce + 1``. The nonce is one big-endian nu
 goes up by two a packet and wraps. A header of eighteen zeros is the *goodbye*: nothing follows.
 Bodies are at most 4096 bytes; longer writes are split.
 
-``Sealer`` and ``Opener`` are pure. An ``Opener`` delivers nothing of a packet that does not open
-completely, and nothing at all after a damage, a goodbye or the end of input.
+::
+
+    0            16     18                34                        34 + length
+    ├────────────┼──────┼─────────────────┼─────────────────────────┤
+    │ header's   │length│ body's          │ body                    │
+    │ authentic. │      │ authenticator   │                         │
+    └────────────┴──────┴─────────────────┴─────────────────────────┘
+     └──────────── header box ───────────┘
+                         └───────────────── body box ──────────────┘
+
+Opened in place, the header leaves the body's authenticator just where the box of the body begins, so
+neither side ever moves a byte of it. ``Sealer`` and ``Opener`` are pure. An ``Opener`` delivers nothing
+of a packet that does not open completely, and nothing at all after a damage, a goodbye or the end.
 """
 
 from replication.errors import BoxStreamError
@@ -16,6 +27,7 @@ from replication.secretbox import MAC_SIZE, SECRETBOX, SecretBox, pointer
 BODY_MAX = 4096
 HEADER_SIZE = 34
 _PLAIN_HEADER = 18
+_BODY_BOX = HEADER_SIZE - MAC_SIZE
 _NONCE_MASK = (1 << 192) - 1
 _GOODBYE = bytes(_PLAIN_HEADER)
 _SCRATCH_KEPT = 64 * 1024
@@ -24,14 +36,12 @@ _SCRATCH_KEPT = 64 * 1024
 class Sealer:
     """The sending half. The state is one key and the next nonce; every nonce is used once."""
 
-    __slots__ = ("_box", "_ended", "_header", "_header_at", "_key", "_nonce")
+    __slots__ = ("_box", "_ended", "_key", "_nonce")
 
     def __init__(self, key: bytes, nonce: bytes, *, box: SecretBox = SECRETBOX) -> None:
         self._key = key
         self._nonce = int.from_bytes(nonce, "big")
         self._box = box
-        self._header = bytearray(_PLAIN_HEADER)
-        self._header_at = pointer(self._header)
         self._ended = False
 
     def seal(self, data: bytes | bytearray | memoryview) -> bytearray:
@@ -43,19 +53,17 @@ class Sealer:
         if not size:
             return out
         seal, key, nonce = self._box.seal, self._key, self._nonce
-        header, header_at = self._header, self._header_at
-        mac_at = header_at + 2
         source, target = pointer(data), pointer(out)
         done = at = 0
         while done < size:
             length = size - done
             if length > BODY_MAX:
                 length = BODY_MAX
-            header[0], header[1] = length >> 8, length & 255
-            start = target + at
+            packet = target + at
             body_nonce = nonce + 1 & _NONCE_MASK
-            seal(start + HEADER_SIZE, mac_at, source + done, length, body_nonce.to_bytes(24, "big"), key)
-            seal(start + MAC_SIZE, start, header_at, _PLAIN_HEADER, nonce.to_bytes(24, "big"), key)
+            seal(packet + _BODY_BOX, source + done, length, body_nonce.to_bytes(24, "big"), key)
+            out[at + 16], out[at + 17] = length >> 8, length & 255
+            seal(packet, packet + MAC_SIZE, _PLAIN_HEADER, nonce.to_bytes(24, "big"), key)
             nonce = nonce + 2 & _NONCE_MASK
             at += HEADER_SIZE + length
             done += length
@@ -68,9 +76,8 @@ class Sealer:
             return b""
         self._ended = True
         out = bytearray(HEADER_SIZE)
-        target = pointer(out)
-        nonce = self._nonce.to_bytes(24, "big")
-        self._box.seal(target + MAC_SIZE, target, pointer(_GOODBYE), _PLAIN_HEADER, nonce, self._key)
+        packet = pointer(out)
+        self._box.seal(packet, packet + MAC_SIZE, _PLAIN_HEADER, self._nonce.to_bytes(24, "big"), self._key)
         return bytes(out)
 
 
@@ -82,8 +89,6 @@ class Opener:
         "_box",
         "_empty",
         "_empty_max",
-        "_header",
-        "_header_at",
         "_key",
         "_nonce",
         "_rest",
@@ -98,9 +103,7 @@ class Opener:
         self._key = key
         self._nonce = int.from_bytes(nonce, "big")
         self._box = box
-        self._header = bytearray(_PLAIN_HEADER)
-        self._header_at = pointer(self._header)
-        self._rest = b""
+        self._rest = b""  # of an incomplete packet; from the body's authenticator on, once the header is open
         self._body_length = -1  # of the packet whose header is open; -1 while a header is awaited
         self._scratch = bytearray()
         self._empty = 0
@@ -116,7 +119,7 @@ class Opener:
     @property
     def partial(self) -> bool:
         """Whether a packet has begun and is not complete."""
-        return bool(self._rest) or self._body_length >= 0
+        return bool(self._rest)
 
     def open(self, data: bytes | bytearray | memoryview) -> bytes:
         """The plaintext of all packets completed by ``data``.
@@ -128,12 +131,15 @@ class Opener:
             raise self.failure
         if self.ended:
             return b""
-        if self._rest:
-            data = b"".join((self._rest, data))
-        scratch = self._scratch_for(len(data))
-        taken, length = self._open_packets(data, scratch)
-        self._rest = b"" if self.over else bytes(memoryview(data)[taken:])
-        return bytes(memoryview(scratch)[:length])
+        kept = len(self._rest)
+        size = kept + len(data)
+        scratch = self._scratch_for(size)
+        view = memoryview(scratch)
+        view[:kept] = self._rest
+        view[kept:size] = data
+        taken, length = self._open_packets(scratch, size)
+        self._rest = b"" if self.over else bytes(view[taken:size])
+        return bytes(view[:length])
 
     def end_of_input(self) -> BoxStreamError | None:
         """The transport reached its end: None after a goodbye, otherwise the error that it is."""
@@ -141,46 +147,44 @@ class Opener:
             self._damaged("cut in the middle of a packet" if self.partial else "cut without a goodbye")
         return self.failure
 
-    def _open_packets(self, data: bytes | bytearray | memoryview, scratch: bytearray) -> tuple[int, int]:
-        """Open what is complete; returns bytes of ``data`` used and of ``scratch`` filled."""
+    def _open_packets(self, buffer: bytearray, size: int) -> tuple[int, int]:
+        """Open in place what is complete; returns how many bytes were used up, and how many of the
+        buffer are plaintext now."""
         open_, key, nonce, length = self._box.open, self._key, self._nonce, self._body_length
-        header, header_at = self._header, self._header_at
-        mac_at = header_at + 2
-        source, target = pointer(data), pointer(scratch)
-        size = len(data)
+        start = pointer(buffer)
         at = filled = 0
         while True:
             if length < 0:
                 if size - at < HEADER_SIZE:
                     break
-                start = source + at
-                if open_(header_at, start + MAC_SIZE, start, _PLAIN_HEADER, nonce.to_bytes(24, "big"), key):
+                header = start + at
+                if open_(header + MAC_SIZE, header, HEADER_SIZE, nonce.to_bytes(24, "big"), key):
                     self._damaged("a packet's header does not open: damaged, replayed or out of order")
                     break
                 nonce = nonce + 1 & _NONCE_MASK
-                at += HEADER_SIZE
-                length = header[0] << 8 | header[1]
+                length = buffer[at + 16] << 8 | buffer[at + 17]
                 if 0 < length <= BODY_MAX:
                     self._empty = 0
-                elif not self._allows(length):
+                elif not self._allows(length, buffer[at + MAC_SIZE : at + HEADER_SIZE]):
                     break
-            if size - at < length:
+                at += _BODY_BOX
+            if size - at < MAC_SIZE + length:
                 break
-            if open_(target + filled, source + at, mac_at, length, nonce.to_bytes(24, "big"), key):
+            if open_(start + filled, start + at, MAC_SIZE + length, nonce.to_bytes(24, "big"), key):
                 self._damaged("a packet's body does not open: damaged or out of order")
                 break
             nonce = nonce + 1 & _NONCE_MASK
-            at += length
+            at += MAC_SIZE + length
             filled += length
             length = -1
         self._nonce, self._body_length = nonce, length
         return at, filled
 
-    def _allows(self, length: int) -> bool:
+    def _allows(self, length: int, header: bytearray) -> bool:
         """What a length that is not of a usual packet means."""
         if length > BODY_MAX:
             self._damaged(f"a packet of {length} bytes; at most {BODY_MAX} are allowed")
-        elif self._header == _GOODBYE:
+        elif header == _GOODBYE:
             self.ended = True
         else:
             self._empty += 1
