@@ -42,7 +42,7 @@ class Tap:
                 self.frames.update(kind_of(run.flags, body) for body in run.bodies)
             return runs
 
-        packets.FrameDecoder.decode = decode  # type: ignore[method-assign]
+        packets.FrameDecoder.decode = decode  # type: ignore[method-assign, assignment]
 
     def take(self) -> dict[str, int]:
         counted, self.frames = dict(self.frames), Counter()

@@ -93,6 +93,7 @@ async def test_an_interrupted_sync_resumes(
         await asyncio.wait_for(relay.passed(size // 3), 60)
         if end == "we are killed":
             await ours.kill()
+            await relay.close()  # or we would dial again by ourselves as soon as we are back
             await ours.open()
         else:
             await peer.kill()
