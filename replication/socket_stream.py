@@ -148,15 +148,20 @@ class SocketStream(asyncio.BufferedProtocol):
         except TimeoutError:
             pass
         finally:
-            self._transport.abort()
+            self._abort_transport()
 
     def abort(self, reason: str = "closed by us") -> None:
         if self._closed is None:
             self._closed = reason
         self._filled = 0
-        self._transport.abort()
+        self._abort_transport()
         self._wake_reader()
         self.resume_writing()
+
+    def _abort_transport(self) -> None:
+        """Once only: asyncio's transport fails on an abort after it has flushed and closed."""
+        if not self._gone.done():
+            self._transport.abort()
 
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -357,6 +357,24 @@ async def test_other_files_are_left_alone(tmp_path: Path) -> None:
         await listen_unix(tmp_path / "missing" / "socket", echo)
 
 
+async def test_closing_waits_until_much_is_flushed_and_may_be_repeated() -> None:
+    read: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def take(stream: ByteStream) -> None:
+        size = 0
+        while data := await stream.read():
+            size += len(data)
+        read.set_result(size)
+
+    async with tcp_server(take) as server:
+        stream = await open_tcp("127.0.0.1", server.port)
+        stream.write(bytes(40_000_000))  # more than the sockets hold
+        await stream.close()
+        await stream.close()
+        stream.abort()
+        assert await read == 40_000_000
+
+
 async def test_a_server_does_not_remove_its_successors_socket(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     first = await listen_unix(path, echo)
