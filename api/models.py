@@ -230,10 +230,7 @@ class PeerList(Shape):
 class AddressBody(Shape):
     """Whom to connect to."""
 
-    address: str = Field(
-        description="Multiserver address",
-        examples=["net:192.168.1.7:8008~shs:6CAxOI3f+LUOVrbAl0IemqiS7ATpQvr9Mdw9LC4+Uv0="],
-    )
+    address: str = Field(description="Multiserver address: net:HOST:PORT~shs:KEY")
 
 
 class Connected(Shape):
