@@ -221,7 +221,7 @@ def _read_file(file: Path, *, required: bool) -> dict[str, object]:
     try:
         text = file.read_text(encoding="utf-8")
         table: dict[str, object] = tomllib.loads(text)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if required:
             raise UsageError(f"There is no settings file {file}; name another with --config.") from None
         return {}
