@@ -423,5 +423,6 @@ def judge_contradictions(outcome: Outcome, found: Iterable[Contradiction], hmac_
             continue
         kind, reason, id_, second = verdict
         outcome.reject(item, kind, reason, id_)
-        if kind == "fork" and outcome.fork is None and not outcome.forked:
+        earliest = outcome.fork is None or item[1] < outcome.fork.sequence
+        if kind == "fork" and earliest and not outcome.forked:
             outcome.fork = FoundFork(item[1], held, second, item[1], item[0])

@@ -204,7 +204,7 @@ class Ingest:
         return self._publisher.state(self._log.feed_state(self._publisher.id) == "forked")
 
     async def close(self) -> None:
-        """Finish every delivery that was let in, then end the workers."""
+        """Finish every delivery that was let in, then end the workers. May be called twice."""
         self._closing = True
         self._room.set()
         self._work.set()

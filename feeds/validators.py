@@ -68,6 +68,7 @@ class Validators:
         self._children: Final[list[_Child]] = []
         self._lock: Final = threading.Lock()
         self._idle: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def judge(self, tasks: Sequence[Task]) -> list[tuple[Task, Verdict]]:
         """Decide about every item of every task. A long feed may come back as several tasks, in order."""
@@ -85,7 +86,10 @@ class Validators:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
     async def close(self) -> None:
-        """End children and threads; nothing may be judged any more."""
+        """End children and threads; nothing may be judged any more. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
         if self._idle is not None:
             self._idle.cancel()
         await self.run(self._end_children)

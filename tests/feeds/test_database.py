@@ -5,41 +5,15 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from feeds.database import Component, Database, Migration
 from feeds.errors import StoreError
+from tests.support.stores import FailingConnection
 
 COMPONENT = Component("test", [Migration(1, ("CREATE TABLE t(x INTEGER PRIMARY KEY, y)",))])
-
-
-class FailingConnection(sqlite3.Connection):
-    """Raises when statement number `fail_at` is run; counts from the last `arm`."""
-
-    fail_at: ClassVar[int | None] = None
-    error: ClassVar[str] = "SQLITE_IOERR"
-    seen: ClassVar[int] = 0
-
-    @classmethod
-    def arm(cls, fail_at: int | None, error: str = "SQLITE_IOERR") -> None:
-        cls.fail_at, cls.error, cls.seen = fail_at, error, 0
-
-    def _count(self) -> None:
-        type(self).seen += 1
-        if type(self).seen == type(self).fail_at:
-            error = sqlite3.OperationalError("made to fail")
-            error.sqlite_errorname = type(self).error
-            raise error
-
-    def execute(self, *args: Any) -> sqlite3.Cursor:
-        self._count()
-        return super().execute(*args)
-
-    def executemany(self, *args: Any) -> sqlite3.Cursor:
-        self._count()
-        return super().executemany(*args)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from feeds.database import Component, Database
 from feeds.formats.registry import format_of_feed
@@ -21,6 +22,33 @@ from feeds.views.social_graph import Contacts, SocialGraph
 from tests.support import builders
 
 VIEWS: tuple[View, ...] = (Contacts(), MessageTypes(), Links())
+
+
+class FailingConnection(sqlite3.Connection):
+    """A write connection that raises at statement number `fail_at`, counted from the last `arm`; then works again."""
+
+    fail_at: ClassVar[int | None] = None
+    error: ClassVar[str] = "SQLITE_IOERR"
+    seen: ClassVar[int] = 0
+
+    @classmethod
+    def arm(cls, fail_at: int | None, error: str = "SQLITE_IOERR") -> None:
+        cls.fail_at, cls.error, cls.seen = fail_at, error, 0
+
+    def _count(self) -> None:
+        type(self).seen += 1
+        if type(self).seen == type(self).fail_at:
+            error = sqlite3.OperationalError("made to fail")
+            error.sqlite_errorname = type(self).error
+            raise error
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        self._count()
+        return super().execute(*args)
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        self._count()
+        return super().executemany(*args)
 
 
 class Ticking:
