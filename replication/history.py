@@ -34,6 +34,8 @@ MAX_OPEN: Final = 2000
 REOPEN_SECONDS: Final = 30.0
 REOPEN_SECONDS_MAX: Final = 900.0
 AGAIN_SECONDS: Final = 5.0
+EARLY_BYTES: Final = 1 << 20
+"""How much may wait for its turn, in all streams from one peer together."""
 
 
 # ---- serving
@@ -183,6 +185,7 @@ class HistoryFetcher:
         self._banned: set[str] = set()
         self._again: set[str] = set()
         self._streams: dict[str, asyncio.Task[None]] = {}
+        self._early_bytes = 0
         self._changed = asyncio.Event()
         self._tokens = float(OPEN_BURST)
         self._refilled = now()
@@ -262,23 +265,36 @@ class HistoryFetcher:
         """One call, to its end; an error from the peer concerns this feed only."""
         options: dict[str, JsonValue] = {"id": feed, "seq": self._log.sequence(feed) + 1, "live": live, "keys": False}
         source = self._connection.source(("createHistoryStream",), [options])
+        early = _Early(self._log.sequence(feed) + 1)
+        patience: asyncio.TimerHandle | None = None
         try:
             while bodies := await source.read_batch():
-                texts = self._of_feed(feed, bodies)
-                if texts is None:
+                fresh = self._of_feed(feed, bodies)
+                if fresh is None:
                     self._on_foreign(feed)
                     self.refused(feed, "invalid")
                     return
+                self._early_bytes -= early.size
+                texts = early.in_turn(fresh, self._log.sequence(feed))
+                self._early_bytes += early.size
                 await self._intake.put(texts)
+                if patience is not None:
+                    patience.cancel()
+                if early.size:
+                    seconds = AGAIN_SECONDS if self._early_bytes <= EARLY_BYTES else 0.0
+                    patience = asyncio.get_running_loop().call_later(seconds, self.refused, feed, "gap")
         except RemoteCallError as error:
             logger.debug("history of %s: %s", feed, error)
         finally:
+            self._early_bytes -= early.size
+            if patience is not None:
+                patience.cancel()
             await source.cancel()
 
-    def _of_feed(self, feed: str, bodies: Sequence[Body]) -> list[bytes] | None:
-        """The messages that are new to us; None when anything else than messages of this feed is among them."""
+    def _of_feed(self, feed: str, bodies: Sequence[Body]) -> list[tuple[int, bytes]] | None:
+        """The messages that are new to us, with their sequences; None when there is anything else among them."""
         held = self._log.sequence(feed)
-        texts: list[bytes] = []
+        fresh: list[tuple[int, bytes]] = []
         for _, data in bodies:
             try:
                 author, sequence = self._format.peek(data)
@@ -287,5 +303,34 @@ class HistoryFetcher:
             if author != feed:
                 return None
             if sequence > held:
-                texts.append(data)
-        return texts
+                fresh.append((sequence, data))
+        return fresh
+
+
+class _Early:
+    """Messages of one feed that came before their turn.
+
+    ssb-db2 sends a feed by claimed time, which is another order than the feed's wherever its author's clock went back.
+    """
+
+    def __init__(self, due: int) -> None:
+        """`due` is the sequence that comes next."""
+        self.size = 0
+        self._due = due
+        self._texts: dict[int, bytes] = {}
+
+    def in_turn(self, fresh: Iterable[tuple[int, bytes]], held: int) -> list[bytes]:
+        """Take what came; return what continues the feed, in order. `held`: the last sequence the log has."""
+        for sequence, text in fresh:
+            if sequence >= self._due and sequence not in self._texts:
+                self._texts[sequence] = text
+                self.size += len(text)
+        for sequence in [sequence for sequence in self._texts if sequence <= held]:
+            self.size -= len(self._texts.pop(sequence))
+        self._due = max(self._due, held + 1)
+        ready: list[bytes] = []
+        while self._due in self._texts:
+            ready.append(self._texts.pop(self._due))
+            self.size -= len(ready[-1])
+            self._due += 1
+        return ready

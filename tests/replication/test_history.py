@@ -412,6 +412,24 @@ async def test_a_gap_in_a_history_stream_is_asked_for_again(tmp_path: Path, monk
     assert asked == [1, 3]
 
 
+async def test_messages_that_come_in_another_order_are_taken_at_once(tmp_path: Path) -> None:
+    feed = builders.chain("feed", 6)
+    asked: list[int] = []
+
+    async def by_claimed_time(_caller: Caller, args: list[Any], out: Sink) -> None:
+        if args[0]["id"] == feed.id:
+            asked.append(args[0]["seq"])
+            await out.send([feed.texts[place] for place in (3, 0, 4, 1, 5, 2)])
+        await asyncio.Event().wait()
+
+    method = Method(("createHistoryStream",), Kind.SOURCE, Who.ANON, by_claimed_time)
+    async with open_node(tmp_path, "a") as a, stranger(a, methods=[method]) as peer:
+        await a.follow(feed.id)
+        ask(peer, id=key("stranger").id, live=True)
+        await until(lambda: a.clock().get(feed.id) == 6)
+    assert asked == [1]
+
+
 async def test_messages_of_other_feeds_are_not_taken_from_a_history_stream(tmp_path: Path) -> None:
     wanted, foreign = builders.chain("wanted", 2), builders.chain("foreign", 2)
     asked: Counter[str] = Counter()
