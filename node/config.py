@@ -72,6 +72,7 @@ class Config:
     port: int
     http_host: str
     http_port: int
+    http_names: tuple[str, ...]
     network_key: bytes
     hmac_key: bytes | None
     hops: int
@@ -140,6 +141,12 @@ def _optional_key(value: object) -> bytes | None:
     return None if value == "" else _key(value)
 
 
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, str):
+        raise BadValue("must be host names, separated by commas")
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("path", _folder, "~/.pysbot", "DIR", "data directory: identity, feeds, token, socket", in_file=False),
     Option("config", _folder, "", "FILE", "settings file; default: config.toml in the data directory", in_file=False),
@@ -147,6 +154,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("port", _whole(0, 65535), 8008, "PORT", "TCP port for peers; 0 picks a free one"),
     Option("http_host", _text, "127.0.0.1", "HOST", "address of the local HTTP API"),
     Option("http_port", _whole(0, 65535), 8989, "PORT", "TCP port of the HTTP API; 0 picks a free one"),
+    Option("http_names", _names, "", "NAMES", "names with commas that may stand for the HTTP API besides localhost"),
     Option(
         "network_key", _key, MAIN_NETWORK_KEY, "BASE64", "network key (caps.shs); peers with another key cannot connect"
     ),
@@ -245,6 +253,8 @@ def _shown(value: object) -> object:
         return ""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
+    if isinstance(value, tuple):
+        return ",".join(value)
     return str(value) if isinstance(value, Path) else value
 
 

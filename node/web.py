@@ -65,7 +65,7 @@ def http_server(
         replication=replicator,
         now=clocks.wall,
         started=clocks.wall(),
-        settings=HttpSettings(hosts=(config.http_host,)),
+        settings=HttpSettings(hosts=(config.http_host, *config.http_names)),
         stopping=asyncio.Event(),
     )
     return HttpServer(create_app(services), listener, stopping=services.stopping)
