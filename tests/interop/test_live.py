@@ -1,6 +1,7 @@
 """What is published while connected is at the other side within a second."""
 
 import asyncio
+import base64
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from tests.interop.test_bulk import Dialler, join
 
 ROUNDS = 5
 SECONDS = 1.0
+SETTLED_SECONDS = 8.0  # with a connection that may have to be given up for another one
 
 
 async def each_wants_the_other(ours: OurNode, *peers: JsPeer) -> None:
@@ -67,3 +69,26 @@ async def test_live_messages_of_one_stack_go_through_us_to_the_other(lab: Lab) -
             message = await author.publish({"type": "post", "text": f"through {number}"})
             await arrived(reader, message["key"], timeout=2 * SECONDS)
     assert await server.digest() == await db2.digest()
+
+
+@pytest.mark.parametrize("stack", ["server", "db2"])
+async def test_two_nodes_that_dial_each_other_at_once_still_replicate(lab: Lab, stack: Stack) -> None:
+    peer, ours = await asyncio.gather(lab.js(stack), lab.ours())
+    await each_wants_the_other(ours, peer)
+    for number in range(2):
+        await asyncio.gather(ours.dial(peer.address), peer.dial(ours.address), return_exceptions=True)
+        assert await seconds_until_theirs_is_here(peer, ours, f"theirs {number}") < SETTLED_SECONDS
+        assert await seconds_until_ours_is_there(ours, peer, f"ours {number}") < SETTLED_SECONDS
+        await asyncio.gather(ours.hang_up(peer.id), peer.hang_up(), return_exceptions=True)
+        await ours.without(peer.id)
+
+
+async def test_a_network_with_an_hmac_key_replicates(lab: Lab) -> None:
+    """With ssb-server only: ssb-db2 8 has no setting for it."""
+    key = base64.b64encode(b"a signing key for tests, 32 byte").decode()
+    peer, ours = await asyncio.gather(lab.js("server", hmacKey=key), lab.ours("--hmac-key", key))
+    await each_wants_the_other(ours, peer)
+    await ours.dial(peer.address)
+    assert await seconds_until_theirs_is_here(peer, ours, "theirs") < SETTLED_SECONDS
+    assert await seconds_until_ours_is_there(ours, peer, "ours") < SETTLED_SECONDS
+    assert await ours.digest() == await peer.digest()

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import hashlib
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from replication.secret_stream import SecretStream
 from tests.interop.conftest import Lab
 from tests.interop.js_peer import JsWire
 from tests.interop.line_process import CommandFailed
+from tests.support.processes import clean_environ
 
 OUR_SEED = hashlib.sha256(b"our side").digest()
 THEIR_SEED = hashlib.sha256(b"their side").digest()
@@ -141,3 +144,22 @@ async def test_our_server_turns_their_client_away(wire: JsWire, our_echo: int, n
     right = text(Keypair.generate(OUR_SEED).public)
     result = await wire.call("dial", **common, networkKey=network_key, remote=right)
     assert result["equal"], "our server does not serve the next client"
+
+
+async def test_sbot_pipe_joins_any_program_to_their_server(
+    their_echo: tuple[JsWire, str], network_key: str, tmp_path: Path
+) -> None:
+    _, address = their_echo
+    sent = hashlib.shake_256(b"piped").digest(300_000)
+    command = ["-m", "node", "pipe", address, "--network-key", network_key, "--path", str(tmp_path / "pipe")]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_environ(),
+    )
+    received, complaints = await asyncio.wait_for(process.communicate(sent), 30)
+    assert process.returncode == 0, complaints.decode()
+    assert received == sent

@@ -43,7 +43,7 @@ function sign (feed, content) {
   // Both orders of these two exist in the network.
   if (feed.sequence % 3 === 2) Object.assign(value, { author: feed.id, sequence: feed.sequence + 1 })
   else Object.assign(value, { sequence: feed.sequence + 1, author: feed.id })
-  const timestamp = feed.steady ? 1600000000000.5 + feed.sequence : timestamps[feed.sequence % timestamps.length]
+  const timestamp = timestamps[feed.sequence % timestamps.length]
   Object.assign(value, { timestamp, hash: 'sha256', content })
   const signed = ssbKeys.signObj(feed.keys, value)
   feed.previous = '%' + ssbKeys.hash(JSON.stringify(signed, null, 2))
@@ -58,14 +58,14 @@ function largest (feed) {
   return { type: 'post', text: '海'.repeat(Math.floor(room / 2)) + 'x'.repeat(room - Math.floor(room / 2)) }
 }
 
-// -> list of values, each feed's in order; `steady`: claimed times only grow. The same seed gives the same feeds but for the boxes' keys.
-module.exports = function oddFeeds ({ seed, feeds, each, loneSurrogates, steady }) {
+// -> list of values, each feed's in order. The same seed gives the same feeds but for the boxes' keys.
+module.exports = function oddFeeds ({ seed, feeds, each, loneSurrogates }) {
   const makers = [...contents, largest, ...(loneSurrogates ? surrogates : [])]
   const friend = ssbKeys.generate('ed25519', digest(seed + ' friend'))
   const values = []
   for (let i = 0; i < feeds; i++) {
     const keys = ssbKeys.generate('ed25519', digest(seed + ' ' + i))
-    const feed = { keys, id: keys.id, friend, steady, previous: null, sequence: 0 }
+    const feed = { keys, id: keys.id, friend, previous: null, sequence: 0 }
     for (let k = 0; k < each; k++) values.push(sign(feed, makers[(i + k) % makers.length](feed)))
   }
   return values
