@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?=
-BENCH := validate canonical ingest growth box_stream replicate reconnect
+BENCH ?= validate canonical ingest growth box_stream rpc replicate reconnect start http memory
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format bench clean
@@ -44,7 +44,7 @@ format: $(VENV)/.developer ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.developer ## run the benchmarks; each prints JSON with both sides of its ratio
+bench: $(VENV)/.developer ## run the benchmarks, each printing JSON; BENCH="validate ingest" picks some
 	@for name in $(BENCH); do echo "== $$name" >&2; $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 clean: ## remove what was made here; feeds and keys (~/.pysbot) are never touched
