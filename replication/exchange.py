@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 EBT_FRAME_MAX: Final = 4 * 1024 * 1024
 EBT_WAIT_SECONDS: Final = 3.0
 LOOK_SECONDS: Final = 1.0
+REPLACED_SECONDS: Final = 0.1
+"""After a newer session took over: if that one is gone too by then (two dials crossed), this side opens another."""
 REOPEN_SECONDS: Final = 2.0
 REOPEN_SECONDS_MAX: Final = 120.0
 INVALID_FEEDS_MAX: Final = 16
@@ -130,8 +132,11 @@ class Exchange:
                 self._fall_back = True
                 self._changed.set()
                 return
-            pause = REOPEN_SECONDS if self._now() - began > 60.0 else min(pause * 2, REOPEN_SECONDS_MAX)
-            await asyncio.sleep(pause * (0.5 + self._random()))
+            if ending is Ending.REPLACED:
+                await asyncio.sleep(REPLACED_SECONDS * (1 + self._random()))
+            else:
+                pause = REOPEN_SECONDS if self._now() - began > 60.0 else min(pause * 2, REOPEN_SECONDS_MAX)
+                await asyncio.sleep(pause * (0.5 + self._random()))
             await self._ebt.without_session(self.peer)
 
     # ---- history streams

@@ -18,6 +18,7 @@ BATCH_BYTES: Final = 2 * 1024 * 1024
 WAITING_BYTES: Final = 2 * 1024 * 1024
 AT_ONCE: Final = 3
 """One batch being committed, one being validated, one in line, so that the worker threads never wait for the next."""
+FAILED_SECONDS: Final = 1.0
 
 OnReport = Callable[[Sequence[bytes], AddReport], None]
 OnFailure = Callable[[Sequence[bytes], FeedsError], None]
@@ -56,13 +57,14 @@ class Intake:
 
     async def _carry(self) -> None:
         while True:
-            await self._filled.wait()
+            while not self._waiting:  # all carriers wake, the first may take everything
+                await self._filled.wait()
             batch = self._take()
             try:
                 report = await self._ingest.add(batch, source=self._source)
             except FeedsError as error:
                 self._on_failure(batch, error)
-                await asyncio.sleep(1.0)  # the disk is full or read-only: no reason to hurry
+                await asyncio.sleep(FAILED_SECONDS)  # the disk is full or read-only: no reason to hurry
             else:
                 self._on_report(batch, report)
 

@@ -173,17 +173,27 @@ class EbtDriver:
                 if now >= save_at:
                     save_at = now + SAVE_SECONDS
                     await self.save()
+                elif self._unsaved:
+                    await self._write({})
         finally:
             unsubscribe()
 
     async def save(self) -> None:
         """Write the clocks that changed since the last time. A failing disk is logged: only traffic depends on it."""
-        clocks, self._unsaved = self._unsaved, {}
+        clocks: dict[str, dict[str, int]] = {}
         for peer, session in self._sessions.items():
             if session.active:
                 session.active = False
                 clocks[peer] = self.state.clock_of(peer)
+        await self._write(clocks)
+
+    async def _write(self, clocks: dict[str, dict[str, int]]) -> None:
+        """Write these clocks and those of ended sessions, which stay at hand until they are on the disk."""
+        ended = dict(self._unsaved)
         try:
-            await self._remembered.save(clocks)
+            await self._remembered.save({**ended, **clocks})
         except FeedsError as error:
             logger.warning("what peers have could not be saved: %s", error)
+        for peer, clock in ended.items():
+            if self._unsaved.get(peer) is clock:
+                del self._unsaved[peer]

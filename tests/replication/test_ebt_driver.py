@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from feeds.database import Database
+from feeds.formats.registry import CLASSIC
 from feeds.message import JsonObject
 from feeds.migrations import FEEDS
 from replication.ebt.notes import is_message
 from replication.ebt.remembered import RememberedClocks
+from replication.ebt.session import Session
+from replication.ebt.state import EbtState
 from replication.errors import ConnectionClosed, RemoteCallError
 from replication.migrations import REPLICATION
+from replication.rpc.bodies import Body, BodyType
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Caller, Kind, Method, Who
 from replication.rpc.streams import Duplex
@@ -468,6 +474,54 @@ async def test_interleaved_feeds_and_notes_in_one_burst(tmp_path: Path) -> None:
                 burst.append(b"{}")
         await peer.give(burst)
         await until(lambda: sum(a.clock().values()) == 600)
+
+
+# ---- sorting what arrives
+
+MIXED_FEEDS = [builders.chain(f"mixed {number}", 12) for number in range(3)]
+junk = st.sampled_from(
+    [
+        b"{}",
+        b"null",
+        b"[1]",
+        b"{bad",
+        b'{"author":1}',
+        b'{"previous":null}',
+        b'{"@x.ed25519":0}',
+        b'{"clock":{}}',
+        b"\xff",
+    ]
+)
+
+
+@given(data=st.data())
+def test_frames_sort_alike_however_they_are_cut_into_batches(data: st.DataObject) -> None:
+    """Messages that follow on are wanted, once and in order; junk between them and the cuts change nothing."""
+    left = [list(feed.texts) for feed in MIXED_FEEDS]
+    frames: list[bytes] = []
+    while any(left):
+        if data.draw(st.integers(0, 3)) == 0:
+            frames.append(data.draw(junk))
+        feed = data.draw(st.sampled_from([texts for texts in left if texts]))
+        count = data.draw(st.integers(1, len(feed)))
+        frames += feed[:count]
+        del feed[:count]
+
+    state = EbtState(bad_entries=10_000)
+    for feed_id in (feed.id for feed in MIXED_FEEDS):
+        state.want(feed_id, True, 0.0)
+    state.connect("peer", {}, client=False, now=0.0)
+    state.outgoing("peer")
+    session = object.__new__(Session)
+    session.peer, session._state, session._format, session._now = "peer", state, CLASSIC, lambda: 0.0
+
+    wanted: list[bytes] = []
+    while frames:
+        cut = data.draw(st.integers(1, len(frames)))
+        wanted += session._sort([Body(BodyType.JSON, frame) for frame in frames[:cut]])
+        del frames[:cut]
+    for mixed in MIXED_FEEDS:
+        assert [text for text in wanted if mixed.id.encode() in text] == mixed.texts
 
 
 # ---- remembered clocks
