@@ -18,7 +18,7 @@ from typing import cast
 from replication.errors import ConnectionClosed
 from replication.limits import Limits
 
-READ_MAX = 256 * 1024
+READ_MAX = 128 * 1024
 _READ_MIN = 4 * 1024
 _SMALL_READS = 16
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
@@ -177,12 +177,12 @@ class SocketStream(asyncio.BufferedProtocol):
         if filled == size:
             self._small_reads = 0
             if size < READ_MAX:
-                self._buffer = bytearray(size * 4)
+                self._buffer = bytearray(min(size * 4, READ_MAX))
         elif filled <= size // 16 and size > _READ_MIN:
             self._small_reads += 1
             if self._small_reads >= _SMALL_READS:
                 self._small_reads = 0
-                self._buffer = bytearray(size // 4)
+                self._buffer = bytearray(max(size // 4, _READ_MIN))
 
     def _sent(self) -> int:
         return self.bytes_out - self._transport.get_write_buffer_size()

@@ -110,23 +110,28 @@ class RpcConnection:
         self._stream.abort(reason)
 
     async def _receive(self) -> None:
-        while True:
-            data = await self._stream.read()
-            if not data:
-                return
-            refused = self._protocol.refused
-            events = self._protocol.receive(data)
-            self._patience.heard(self._loop.time(), whole=bool(events), received=self.bytes_in)
-            for event in events:
-                if isinstance(event, Goodbye):
-                    return
-                if isinstance(event, Request):
-                    await self._server.admit(1)
-                if not self._closing:
-                    self._take(event)
-            self.write(self._protocol.take_output())
-            await self._server.admit(self._protocol.refused - refused)
-            await self._room.wait()
+        """Until the end. What arrived is not held while the next is awaited: many peers are idle after much."""
+        while await self._digest(await self._stream.read()):
+            pass
+
+    async def _digest(self, data: bytes) -> bool:
+        """Act on what arrived, then wait until there is room for more; False at the end."""
+        if not data:
+            return False
+        refused = self._protocol.refused
+        events = self._protocol.receive(data)
+        self._patience.heard(self._loop.time(), whole=bool(events), received=self.bytes_in)
+        for event in events:
+            if isinstance(event, Goodbye):
+                return False
+            if isinstance(event, Request):
+                await self._server.admit(1)
+            if not self._closing:
+                self._take(event)
+        self.write(self._protocol.take_output())
+        await self._server.admit(self._protocol.refused - refused)
+        await self._room.wait()
+        return True
 
     async def _shut(self) -> None:
         """Fail what is pending, stop the handlers and close."""

@@ -18,7 +18,7 @@ from replication.rpc.protocol import Items, RpcProtocol
 from tests.benchmarks.measure import interleave, micros, report
 
 MESSAGE = b'{"content":"' + b"x" * 686 + b'"}'
-READ = 256 * 1024
+READ = 128 * 1024
 CALLS = 400
 
 

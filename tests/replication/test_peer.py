@@ -256,6 +256,23 @@ async def test_two_hundred_peers_at_once() -> None:
     await server.close()
 
 
+async def test_peers_that_are_idle_after_much_traffic_hold_little() -> None:
+    count = 20
+    async with node() as (_, address), contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(running(await connect_peer(address, config())))
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(count):
+            peer = await stack.enter_async_context(running(await connect_peer(address, config())))
+            source = peer.connection.source("messages", [2000])
+            while await source.read_batch():
+                pass
+        await asyncio.sleep(0.05)
+        both_ends = (tracemalloc.get_traced_memory()[0] - before) / count
+        tracemalloc.stop()
+        assert both_ends < 512 * 1024
+
+
 def test_local_callers_have_more_room() -> None:
     assert LOCAL_LIMITS.json_frame > Limits().json_frame
     assert LOCAL_LIMITS.calls_per_second > Limits().calls_per_second
