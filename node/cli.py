@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from typing import TextIO, cast
 
 from node.commands.catalogue import COMMANDS, Command, Invocation, find, runner
 from node.errors import NodeError, UsageError
@@ -21,6 +22,7 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the answer is the process's exit code."""
+    _fill_standard_files()
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--log-level=debug" in words or os.environ.get("SBOT_LOG_LEVEL", "").lower() == "debug"
     try:
@@ -38,6 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         return _complain(_sentence(error), 1)
+
+
+def _fill_standard_files() -> None:
+    """Where standard input, output or error is closed (`>&-`), put nothing there before a database or socket does."""
+    sys.stdin = sys.stdin or _nothing("r")
+    sys.stdout = sys.stdout or _nothing("w")
+    sys.stderr = sys.stderr or _nothing("w")
+
+
+def _nothing(mode: str) -> TextIO:
+    return cast(TextIO, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open as long as the process lives
 
 
 def run(words: Sequence[str], environ: Mapping[str, str]) -> int:

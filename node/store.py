@@ -18,11 +18,14 @@ from feeds.ingest import Ingest
 from feeds.keys import Keypair
 from feeds.live import Live
 from feeds.log import Log
+from feeds.mailbox import Mailbox
 from feeds.migrations import FEEDS
+from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
 from feeds.views import message_types
 from feeds.views.links import Links
 from feeds.views.message_types import MessageTypes
+from feeds.views.private_index import PrivateIndex
 from feeds.views.social_graph import Contacts, SocialGraph
 from replication.migrations import REPLICATION
 
@@ -39,6 +42,7 @@ class Store:
     ingest: Ingest
     indexer: Indexer
     graph: SocialGraph
+    mailbox: Mailbox
     own_format: FeedFormat
 
 
@@ -50,17 +54,19 @@ async def open_store(
     database = await Database.open(path, [FEEDS, REPLICATION, IDEMPOTENCY])
     try:
         receive_log = await Log.open(database, type_index=message_types.positions)
-        indexer = await Indexer.open(database, [Contacts(), MessageTypes(), Links()])
+        ring = KeyRing([keypair])
+        indexer = await Indexer.open(database, [Contacts(), MessageTypes(), Links(), PrivateIndex(ring)])
         graph = await SocialGraph.open(database, indexer)
+        mailbox = Mailbox(database, ring)
         live = Live(receive_log.position)
         own_format = format_of_feed(keypair.id)
         publisher = Publisher(keypair, own_format, hmac_key=hmac_key)
         ingest = Ingest(
             database, log=receive_log, indexer=indexer, live=live, publisher=publisher, hmac_key=hmac_key, now=now
         )
-        catching_up = asyncio.create_task(_catch_up(indexer), name="views catch up")
+        catching_up = asyncio.create_task(_catch_up(indexer, mailbox), name="views catch up")
         try:
-            yield Store(database, receive_log, live, ingest, indexer, graph, own_format)
+            yield Store(database, receive_log, live, ingest, indexer, graph, mailbox, own_format)
         finally:
             catching_up.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -70,8 +76,19 @@ async def open_store(
         await database.close()
 
 
-async def _catch_up(indexer: Indexer) -> None:
-    """Bring new or changed views to the end of the log while the node already works."""
+async def _catch_up(indexer: Indexer, mailbox: Mailbox) -> None:
+    """Bring new or changed views to the end of the log, and try new keys, while the node already works."""
+    await _catch_up_views(indexer)
+    try:
+        opened = await mailbox.try_new_keys()
+    except StoreError as error:
+        log.error("old private messages could not be tried again: %s", error)
+    else:
+        if opened:
+            log.info("a new key opens %d private messages that were here before", opened)
+
+
+async def _catch_up_views(indexer: Indexer) -> None:
     if behind := indexer.behind:
         log.info("making views anew: %s", ", ".join(sorted(behind)))
         try:

@@ -231,6 +231,15 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stderr.close()
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_files_are_no_reason_to_fail(closed: str) -> None:
+    command = f"{sys.executable} -m node verify {closed}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
 def test_light_commands_do_not_load_the_web_framework() -> None:
     code = (
         "import sys; from node.cli import main; main(['version']);"
