@@ -50,7 +50,7 @@ def _fill_standard_files() -> None:
 
 
 def _nothing(mode: str) -> TextIO:
-    return cast(TextIO, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open as long as the process lives
+    return cast(TextIO, open(os.devnull, mode, encoding="utf-8"))
 
 
 def run(words: Sequence[str], environ: Mapping[str, str]) -> int:
