@@ -257,7 +257,7 @@ async def test_two_hundred_peers_at_once() -> None:
 
 
 async def test_peers_that_are_idle_after_much_traffic_hold_little() -> None:
-    count = 20
+    count = 8
     async with node() as (_, address), contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(running(await connect_peer(address, config())))
         tracemalloc.start()

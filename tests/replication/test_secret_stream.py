@@ -392,7 +392,7 @@ async def test_unauthenticated_connections_cost_little_memory() -> None:
 
 
 async def test_authenticated_idle_connections_cost_little_memory() -> None:
-    count = 20
+    count = 8
 
     async def one(server: StreamServer) -> SecretStream:
         stream = await secret_stream.connect(address_of(server), ALICE)
