@@ -25,7 +25,7 @@ from feeds.formats.registry import FORMATS
 from feeds.indexer import Effect, Indexer
 from feeds.live import Live
 from feeds.log import Appended, Entry, ForkFound, Log, Recorded, Run
-from feeds.message import Draft, JsonObject, Tip
+from feeds.message import Draft, JsonObject, JsonValue, Tip
 from feeds.publisher import Publisher, State
 from feeds.validation import Rejection
 from feeds.validators import Validators
@@ -173,20 +173,23 @@ class Ingest:
         self,
         content: JsonObject | str,
         *,
+        recps: Sequence[JsonValue] | None = None,
         if_sequence: int | None = None,
         also: Callable[[sqlite3.Connection, Entry], None] | None = None,
     ) -> Entry:
         """Append a message to our own feed; returns once it is on the disk for good.
 
-        if_sequence -- publish only if this is the sequence our feed stands at. also -- writes more in the transaction
+        recps -- encrypt the content for these feeds and us; so is a content that names `recps` itself. if_sequence --
+        publish only if this is the sequence our feed stands at. also -- writes more in the transaction
         that holds the message; what it raises undoes the message and is raised here. Raises InvalidMessage (TooLarge
         with size and limit), FeedLocked, ForkedFeed, SequenceMismatch, StoreError.
         """
         if self._closing:
             raise StoreError("the store is closing")
+        sealed = self._publisher.sealed(content, recps)
 
         def job(connection: sqlite3.Connection) -> tuple[_Written, Entry]:
-            written, entry = self._publish(connection, content, if_sequence)
+            written, entry = self._publish(connection, sealed, if_sequence)
             if also is not None:
                 also(connection, entry)
             return written, entry
@@ -194,9 +197,10 @@ class Ingest:
         _, entry = await self._database.write(job, durable=True, after_commit=lambda done: self._committed(done[0]))
         return entry
 
-    def dry_run(self, content: JsonObject | str) -> Draft:
+    def dry_run(self, content: JsonObject | str, *, recps: Sequence[JsonValue] | None = None) -> Draft:
         """The message that `publish` would sign now, unsigned, with its size. Raises InvalidMessage, TooLarge."""
-        return self._publisher.draft(content, self._log.tip(self._publisher.id), now=self._now() * 1000)
+        sealed = self._publisher.sealed(content, recps)
+        return self._publisher.draft(sealed, self._log.tip(self._publisher.id), now=self._now() * 1000)
 
     @property
     def own_state(self) -> State:

@@ -6,13 +6,16 @@ unlock are to come and have their place in `Publisher.check`); forked, when two 
 """
 
 import math
+import os
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final
 
 from feeds.errors import FeedLocked, ForkedFeed, InvalidMessage, SequenceMismatch
 from feeds.formats.base import FeedFormat
 from feeds.keys import Keypair
-from feeds.message import Draft, JsonObject, Message, Tip
+from feeds.message import Draft, JsonObject, JsonValue, Message, Tip
+from feeds.private import sealing
 from feeds.validation import extend
 
 __all__ = ["Publisher", "State"]
@@ -31,10 +34,19 @@ class State(StrEnum):
 class Publisher:
     """Our own feed's key and rules."""
 
-    def __init__(self, keypair: Keypair, form: FeedFormat, *, hmac_key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        keypair: Keypair,
+        form: FeedFormat,
+        *,
+        hmac_key: bytes | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """random -- so many random bytes, for encrypting."""
         self._keypair: Final = keypair
         self._format: Final = form
         self._hmac_key: Final = hmac_key
+        self._random: Final = random
         self._locked_because: str | None = None
 
     @property
@@ -59,6 +71,15 @@ class Publisher:
                 raise FeedLocked(State.LOCKED.value, self._locked_because or "")
             case State.OPEN:
                 pass
+
+    def sealed(self, content: JsonObject | str, recps: Sequence[JsonValue] | None = None) -> JsonObject | str:
+        """The content as it goes into the feed: encrypted when recipients are named beside it or in its `recps`.
+
+        Raises InvalidMessage when it cannot be encrypted for them; it is then not to be published at all.
+        """
+        if not sealing.wants_sealing(content, recps):
+            return content
+        return sealing.seal(content, recps, me=self.id, random=self._random)
 
     def draft(self, content: JsonObject | str, tip: Tip, *, now: float) -> Draft:
         """What `sign` would sign, with its size. Raises InvalidMessage, TooLarge."""

@@ -16,7 +16,7 @@ from feeds.formats.registry import CLASSIC
 from feeds.indexer import View
 from feeds.log import Extract
 from feeds.message import Message
-from feeds.views import links, message_types, social_graph
+from feeds.views import links, message_types, private_index, social_graph
 from feeds.views.links import LINK, Links
 from feeds.views.message_types import MessageTypes
 from feeds.views.social_graph import Contacts
@@ -70,11 +70,12 @@ async def test_a_rebuilt_view_equals_one_kept_up_to_date(
     monkeypatch.setattr("feeds.tiered_index.STEP", 10)
     async with open_store(tmp_path) as store:
         await fill(store, chain("one", 50), chain("two", 31), chain("three", 5))
+        await store.ingest.publish({"type": "post", "text": "to myself"}, recps=[store.own.id])
         before = shown(store)
         edges = store.graph.edges()
         assert all(before.values())
     async with open_store(tmp_path, views=[Newer(view) for view in VIEWS], catch_up=False) as store:
-        assert store.indexer.behind == {view.name: 86 for view in VIEWS}
+        assert store.indexer.behind == {view.name: 87 for view in VIEWS}
         assert store.graph.edges() == {}
         await store.indexer.catch_up()
         assert store.indexer.behind == {}
@@ -92,7 +93,7 @@ async def test_only_the_changed_view_is_made_anew_and_the_node_goes_on_meanwhile
     one, two = chain("one", 40), chain("two", 40)
     async with open_store(tmp_path) as store:
         await fill(store, one)
-    async with open_store(tmp_path, views=[Contacts(), Newer(MessageTypes()), Links()], catch_up=False) as store:
+    async with open_store(tmp_path, views=[Contacts(), Newer(MessageTypes()), *VIEWS[2:]], catch_up=False) as store:
         assert store.indexer.behind == {"message_types": 40}
         await store.ingest.add(two.texts[:10], source="test")
         assert store.indexer.behind == {"message_types": 50}
@@ -188,7 +189,7 @@ def test_no_content_makes_a_view_raise(content: Any, depth: int) -> None:
 
 def test_extractors_can_be_found_by_name() -> None:
     """A child process gets them as module and name."""
-    for view, module in zip(VIEWS, (social_graph, message_types, links), strict=True):
+    for view, module in zip(VIEWS, (social_graph, message_types, links, private_index), strict=True):
         extract = view.extract
         assert getattr(module, extract.__name__) is extract
         assert extract.__module__ == module.__name__
@@ -197,4 +198,4 @@ def test_extractors_can_be_found_by_name() -> None:
 def test_messages_without_anything_to_keep() -> None:
     boxed = CLASSIC.prepare(chain("one", 1).texts[0])._replace(content="A" * 64 + ".box")
     assert isinstance(boxed, Message)
-    assert [view.extract(boxed) for view in VIEWS] == [None, None, None]
+    assert [view.extract(boxed) for view in VIEWS] == [None, None, None, boxed.content]

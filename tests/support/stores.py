@@ -14,14 +14,23 @@ from feeds.ingest import Ingest
 from feeds.keys import Keypair
 from feeds.live import Live
 from feeds.log import Log
+from feeds.mailbox import Mailbox
 from feeds.migrations import FEEDS
+from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
 from feeds.views.links import Links
 from feeds.views.message_types import MessageTypes, positions
+from feeds.views.private_index import PrivateIndex
 from feeds.views.social_graph import Contacts, SocialGraph
 from tests.support import builders
 
-VIEWS: tuple[View, ...] = (Contacts(), MessageTypes(), Links())
+
+def views_for(own: Keypair) -> tuple[View, ...]:
+    """Every view of a node with this key."""
+    return (Contacts(), MessageTypes(), Links(), PrivateIndex(KeyRing([own])))
+
+
+VIEWS: tuple[View, ...] = views_for(builders.keypair("own"))
 
 
 class FailingConnection(sqlite3.Connection):
@@ -73,6 +82,7 @@ class Store:
     live: Live
     publisher: Publisher
     ingest: Ingest
+    mailbox: Mailbox
     own: Keypair
 
     def dump(self, tables: Sequence[str]) -> dict[str, list[tuple[object, ...]]]:
@@ -90,7 +100,7 @@ async def open_store(
     own: Keypair | None = None,
     hmac_key: bytes | None = None,
     components: Sequence[Component] = (),
-    views: Sequence[View] = VIEWS,
+    views: Sequence[View] | None = None,
     factory: type[sqlite3.Connection] = sqlite3.Connection,
     workers: int | None = None,
     processes: bool | None = None,
@@ -102,10 +112,11 @@ async def open_store(
     database = await Database.open(folder / "sbot.db", [FEEDS, *components], factory=factory)
     try:
         log = await Log.open(database, type_index=positions)
-        indexer = await Indexer.open(database, views)
+        indexer = await Indexer.open(database, views_for(own) if views is None else views)
         graph = await SocialGraph.open(database, indexer)
         if catch_up:
             await indexer.catch_up()
+        mailbox = Mailbox(database, KeyRing([own]))
         live = Live(log.position)
         publisher = Publisher(own, format_of_feed(own.id), hmac_key=hmac_key)
         ingest = Ingest(
@@ -120,7 +131,7 @@ async def open_store(
             now=now or Ticking(),
         )
         try:
-            yield Store(database, log, indexer, graph, live, publisher, ingest, own)
+            yield Store(database, log, indexer, graph, live, publisher, ingest, mailbox, own)
         finally:
             await ingest.close()
     finally:

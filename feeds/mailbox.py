@@ -1,0 +1,359 @@
+"""Private messages as their reader sees them: opened, in threads, searched. In memory only.
+
+The store knows which messages some key of ours opened (`feeds.views.private_index`) and nothing of what they say. On
+the first question the mailbox opens those and remembers of each what lists and threads need; later questions read on
+from the last position, so nothing has to be told to it. Contents stay in a cache of bounded size and are opened again
+when they have left it. Opening is done in the database's reading threads, beside the event loop.
+"""
+
+import asyncio
+import math
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from feeds.database import Database
+from feeds.log import Entry
+from feeds.message import JsonValue
+from feeds.private.key_ring import KeyRing, Opened
+from feeds.private.stored import boxed_content, opened_kvt, opened_value
+from feeds.refs import is_feed, is_message
+from feeds.views import private_index
+
+__all__ = ["Letter", "Mailbox", "OpenedEntry", "PrivateThread", "Wanted"]
+
+CACHE_BYTES: Final = 8 << 20
+CHUNK: Final = 256
+"""Messages opened in one hop: some 20 ms of a reading thread."""
+_PER_ITEM: Final = 512
+"""Bytes that a cached content takes besides its text, about."""
+_SEARCHED: Final = ("text", "title", "subject", "name", "description", "summary", "channel")
+
+
+class OpenedEntry(NamedTuple):
+    """A message that we could open."""
+
+    entry: Entry
+    opened: Opened
+
+    def as_kvt(self) -> bytes:
+        """`{"key","value","timestamp","meta":{"private":true}}`, the content in plain."""
+        return opened_kvt(self.entry.id, self.entry.text, self.entry.received, self.opened)
+
+    def value(self) -> bytes:
+        """The value alone, the content in plain."""
+        return opened_value(self.entry.text, self.opened)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What is remembered of each opened message: where it belongs, nothing of its text."""
+
+    position: int
+    id: str
+    author: str
+    claimed: float
+    time: float
+    """The claimed time, or when it was received if that is earlier: what the future brings is not believed."""
+    type: str | None
+    root: str
+    """The thread; its own id when it starts one."""
+    branches: tuple[str, ...]
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateThread:
+    """A conversation. `root` may be a message that we cannot read or do not have."""
+
+    root: str
+    letters: tuple[Letter, ...]
+    """Causal order: each after those it answers, else by time."""
+    tips: tuple[str, ...]
+    """Messages that nothing in the thread answers."""
+    recipients: tuple[str, ...]
+    """Feeds that any of its messages was for, and their authors."""
+
+    @property
+    def latest(self) -> Letter:
+        """The one received last."""
+        return max(self.letters, key=lambda letter: letter.position)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A filter over private messages; None: any. Times are claimed ones in ms, inclusive."""
+
+    author: str | None = None
+    type: str | None = None
+    root: str | None = None
+    since: float | None = None
+    until: float | None = None
+    channel: str | None = None
+    mentions: str | None = None
+    words: str | None = None
+    """Words that must all occur in the texts of the content, in any case."""
+
+    def fits(self, letter: Letter) -> bool:
+        """Whether what is remembered of a message fits."""
+        return (
+            (self.author is None or letter.author == self.author)
+            and (self.type is None or letter.type == self.type)
+            and (self.root is None or letter.root == self.root)
+            and (self.since is None or letter.claimed >= self.since)
+            and (self.until is None or letter.claimed <= self.until)
+        )
+
+    @property
+    def reads(self) -> bool:
+        """Whether the content itself must be looked at."""
+        return self.channel is not None or self.mentions is not None or self.words is not None
+
+    def fits_content(self, content: JsonValue) -> bool:
+        """Whether a content fits."""
+        if not isinstance(content, dict):
+            return False
+        if self.channel is not None and content.get("channel") != self.channel:
+            return False
+        if self.mentions is not None and self.mentions not in _links(content.get("mentions")):
+            return False
+        if self.words is None:
+            return True
+        texts = "\n".join(text for name in _SEARCHED if isinstance(text := content.get(name), str)).casefold()
+        return all(word in texts for word in self.words.casefold().split())
+
+
+class Mailbox:
+    """Belongs to one event loop. Never asked by anything that answers remote peers."""
+
+    def __init__(self, database: Database, ring: KeyRing, *, cache_bytes: int = CACHE_BYTES) -> None:
+        self._database: Final = database
+        self._ring: Final = ring
+        self._room: Final = cache_bytes
+        self._cached: Final[OrderedDict[int, Opened]] = OrderedDict()
+        self._cached_bytes = 0
+        self._letters: list[Letter] = []
+        self._threads: dict[str, list[Letter]] = {}
+        self._reached = 0
+        self._reading: Final = asyncio.Lock()
+
+    # One message.
+
+    def open(self, entry: Entry) -> OpenedEntry | None:
+        """The message opened, None when it is not encrypted or not for us. About 60 microseconds, right here."""
+        opened = self._cached.get(entry.position)
+        if opened is None:
+            content = boxed_content(entry.text)
+            opened = None if content is None else self._ring.open(content)
+            if opened is not None:
+                self._keep(entry.position, opened)
+        return None if opened is None else OpenedEntry(entry, opened)
+
+    def open_released(self, entry: Entry, released: str) -> OpenedEntry | None:
+        """The message opened with a key from an `?unbox=` link; None when that does not open it."""
+        content = boxed_content(entry.text)
+        opened = None if content is None else self._ring.open_released(content, released)
+        return None if opened is None else OpenedEntry(entry, opened)
+
+    def unbox(self, content: str) -> Opened | None:
+        """What is in an encrypted content that need not be in the log."""
+        return self._ring.open(content)
+
+    # Lists.
+
+    async def find(self, wanted: Wanted, *, after: int = 0, limit: int, descending: bool = False) -> list[OpenedEntry]:
+        """Messages that fit, in receive order after a position; descending: newest first, before it (0: the end)."""
+        await self._refresh()
+        letters: Iterable[Letter] = reversed(self._letters) if descending else self._letters
+        start, end = (0, after or math.inf) if descending else (after, math.inf)
+        fitting = [letter.position for letter in letters if start < letter.position < end and wanted.fits(letter)]
+        found: list[OpenedEntry] = []
+        step = CHUNK if wanted.reads else min(CHUNK, limit)
+        for at in range(0, len(fitting), step):
+            for one in await self._at(fitting[at : at + step]):
+                if not wanted.reads or wanted.fits_content(one.opened.content):
+                    found.append(one)
+                    if len(found) == limit:
+                        return found
+        return found
+
+    async def threads(self) -> list[PrivateThread]:
+        """All threads, the one that grew last first."""
+        await self._refresh()
+        newest = sorted(self._threads.items(), key=lambda item: item[1][-1].position, reverse=True)
+        return [_thread(root, letters) for root, letters in newest]
+
+    async def thread(self, root: str) -> PrivateThread | None:
+        """The thread of a root; None when we can read nothing of it."""
+        await self._refresh()
+        letters = self._threads.get(root)
+        return None if letters is None else _thread(root, letters)
+
+    async def read(self, letters: Sequence[Letter]) -> list[OpenedEntry]:
+        """The messages behind letters, in the same order."""
+        return await self._at([letter.position for letter in letters])
+
+    async def try_new_keys(self) -> int:
+        """Try keys that were added since the messages came on all that could not be opened; how many now are."""
+        names = await self._database.read(lambda connection: private_index.untried(connection, self._ring))
+        if not names:
+            return 0
+        ring = self._ring.without(set(self._ring.ids) - set(names))
+        count, after = 0, 0
+        while True:
+            opened, reached = await self._database.read(
+                lambda connection, after=after: private_index.try_again(connection, ring, after, CHUNK)  # type: ignore[misc]
+            )
+            if reached is None:
+                break
+            after = reached
+            if opened:
+                count += len(opened)
+                await self._database.write(
+                    lambda connection, found=opened: private_index.record_again(connection, ring, found)  # type: ignore[misc]
+                )
+        await self._database.write(lambda connection: private_index.complete(connection, ring))
+        async with self._reading:
+            self._letters, self._threads, self._reached = [], {}, 0
+        return count
+
+    # Memory.
+
+    async def _refresh(self) -> None:
+        """Read what was opened since the last question."""
+        async with self._reading:
+            while True:
+                more = await self._database.read(_reader(self._ring, self._reached))
+                for one in more.opened:
+                    self._keep(one.entry.position, one.opened)
+                    self._add(_letter(one))
+                self._reached = more.reached
+                if more.scanned < CHUNK:
+                    return
+
+    def _add(self, letter: Letter) -> None:
+        self._letters.append(letter)
+        self._threads.setdefault(letter.root, []).append(letter)
+
+    async def _at(self, positions: Sequence[int]) -> list[OpenedEntry]:
+        """Messages at positions, opened; what cannot be read any more is left out."""
+        if not positions:
+            return []
+        cached = {at: opened for at in positions if (opened := self._cached.get(at)) is not None}
+        ring = self._ring
+
+        def read(connection: sqlite3.Connection) -> dict[int, OpenedEntry]:
+            found = {}
+            for at, entry in private_index.entries_at(connection, positions).items():
+                opened = cached.get(at) or _open(ring, entry)
+                if opened is not None:
+                    found[at] = OpenedEntry(entry, opened)
+            return found
+
+        found = await self._database.read(read)
+        for at, one in found.items():
+            self._keep(at, one.opened)
+        return [found[at] for at in positions if at in found]
+
+    def _keep(self, position: int, opened: Opened) -> None:
+        if position in self._cached:
+            self._cached.move_to_end(position)
+            return
+        self._cached[position] = opened
+        self._cached_bytes += len(opened.text) + _PER_ITEM
+        while self._cached_bytes > self._room:
+            _, old = self._cached.popitem(last=False)
+            self._cached_bytes -= len(old.text) + _PER_ITEM
+
+
+class _More(NamedTuple):
+    opened: list[OpenedEntry]
+    scanned: int
+    reached: int
+
+
+def _reader(ring: KeyRing, after: int) -> Callable[[sqlite3.Connection], _More]:
+    def read(connection: sqlite3.Connection) -> _More:
+        entries = private_index.opened_after(connection, after, CHUNK)
+        opened = [OpenedEntry(entry, found) for entry in entries if (found := _open(ring, entry)) is not None]
+        return _More(opened, len(entries), entries[-1].position if entries else after)
+
+    return read
+
+
+def _open(ring: KeyRing, entry: Entry) -> Opened | None:
+    content = boxed_content(entry.text)
+    return None if content is None else ring.open(content)
+
+
+# --- readings of what was opened: anybody may have written it ---------------------------------------------------------
+
+
+def _letter(one: OpenedEntry) -> Letter:
+    entry, content = one.entry, one.opened.content
+    members = content if isinstance(content, dict) else {}
+    kind, root = members.get("type"), members.get("root")
+    claimed = _claimed_time(entry.text)
+    return Letter(
+        entry.position,
+        entry.id,
+        entry.author,
+        claimed,
+        min(claimed, float(entry.received)),
+        kind if isinstance(kind, str) else None,
+        root if isinstance(root, str) and is_message(root) else entry.id,
+        tuple(link for link in _links(members.get("branch")) if is_message(link)),
+        tuple(link for link in _links(members.get("recps")) if is_feed(link)),
+    )
+
+
+def _claimed_time(text: bytes) -> float:
+    """The member before the content, so the first of its name; see `feeds.private.stored`."""
+    begin = text.find(b'"timestamp":') + 12
+    try:
+        return float(text[begin : text.index(b",", begin)])
+    except ValueError:
+        return 0.0
+
+
+def _links(value: JsonValue) -> tuple[str, ...]:
+    """A link, an object {link}, or a list of them."""
+    items = value if isinstance(value, list) else [value]
+    links = (item.get("link") if isinstance(item, dict) else item for item in items)
+    return tuple(link for link in links if isinstance(link, str))
+
+
+def _thread(root: str, letters: Sequence[Letter]) -> PrivateThread:
+    answered = {branch for letter in letters for branch in letter.branches if branch != letter.id}
+    tips = tuple(letter.id for letter in letters if letter.id not in answered)
+    if len(tips) > 1:  # the root is answered by every reply, also by one that names no branch
+        tips = tuple(tip for tip in tips if tip != root)
+    people = dict.fromkeys(feed for letter in letters for feed in (letter.author, *letter.recipients))
+    return PrivateThread(root, tuple(_in_causal_order(root, letters)), tips, tuple(people))
+
+
+def _in_causal_order(root: str, letters: Sequence[Letter]) -> list[Letter]:
+    """The root, then by time, but each after the messages of the thread that it answers."""
+    by_time = sorted(letters, key=lambda letter: (letter.id != root, letter.time, letter.position))
+    by_id = {letter.id: letter for letter in by_time}
+    placed: dict[str, Letter] = {}
+    for letter in by_time:
+        waiting = [letter]
+        begun: set[str] = set()
+        while waiting:
+            last = waiting[-1]
+            first_seen = last.id not in begun
+            begun.add(last.id)
+            parents = (
+                [by_id[id] for id in last.branches if id in by_id and id not in placed and id not in begun]
+                if first_seen
+                else []
+            )
+            if parents:
+                waiting += reversed(parents)
+            else:
+                placed.setdefault(last.id, last)
+                waiting.pop()
+    return list(placed.values())
