@@ -12,6 +12,7 @@ from feeds.indexer import Indexer
 from feeds.ingest import Ingest
 from feeds.live import Live
 from feeds.log import Log
+from feeds.mailbox import Mailbox
 from feeds.views.social_graph import SocialGraph
 from replication.peer_info import PeerEvent, PeerInfo
 
@@ -22,6 +23,7 @@ __all__ = [
     "Replication",
     "Services",
     "feed_state",
+    "hidden_feeds",
     "services_of",
     "sync_progress",
 ]
@@ -84,6 +86,7 @@ class Services:
     ingest: Ingest
     indexer: Indexer
     graph: SocialGraph
+    mailbox: Mailbox
     peers: Peers
     replication: Replication
     now: Callable[[], float]
@@ -104,6 +107,11 @@ def services_of(request: Request) -> Services:
 def feed_state(services: Services, feed: str) -> str:
     """ "open", "forked", or for our own feed "locked"."""
     return str(services.ingest.own_state) if feed == services.me else services.log.feed_state(feed)
+
+
+def hidden_feeds(services: Services) -> list[str]:
+    """Feeds that its user does not want to see in timelines: those that we block."""
+    return services.graph.blocks(services.me)
 
 
 def sync_progress(services: Services) -> dict[str, Any]:

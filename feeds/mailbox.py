@@ -20,6 +20,7 @@ from feeds.message import JsonValue
 from feeds.private.key_ring import KeyRing, Opened
 from feeds.private.stored import boxed_content, opened_kvt, opened_value
 from feeds.refs import is_feed, is_message
+from feeds.thread_order import Place, order
 from feeds.views import private_index
 
 __all__ = ["Letter", "Mailbox", "OpenedEntry", "PrivateThread", "Wanted"]
@@ -336,24 +337,6 @@ def _thread(root: str, letters: Sequence[Letter]) -> PrivateThread:
 
 def _in_causal_order(root: str, letters: Sequence[Letter]) -> list[Letter]:
     """The root, then by time, but each after the messages of the thread that it answers."""
-    by_time = sorted(letters, key=lambda letter: (letter.id != root, letter.time, letter.position))
-    by_id = {letter.id: letter for letter in by_time}
-    placed: dict[str, Letter] = {}
-    for letter in by_time:
-        waiting = [letter]
-        begun: set[str] = set()
-        while waiting:
-            last = waiting[-1]
-            first_seen = last.id not in begun
-            begun.add(last.id)
-            parents = (
-                [by_id[id] for id in last.branches if id in by_id and id not in placed and id not in begun]
-                if first_seen
-                else []
-            )
-            if parents:
-                waiting += reversed(parents)
-            else:
-                placed.setdefault(last.id, last)
-                waiting.pop()
-    return list(placed.values())
+    by_id = {letter.id: letter for letter in letters}
+    places = [Place(letter.id, letter.branches, letter.time) for letter in letters]
+    return [by_id[placed.id] for placed in order(places, root=root)]

@@ -161,6 +161,7 @@ async def _open_connections(
             ingest=store.ingest,
             live=store.live,
             graph=store.graph,
+            mailbox=store.mailbox,
             replicator=replicator,
             hub=lambda: hub[0],
             wall_clock=clocks.wall,

@@ -5,6 +5,8 @@ import json
 from feeds.errors import NotFound
 from feeds.log import Entry
 from feeds.message import JsonValue
+from feeds.private.stored import boxed_content
+from feeds.refs import parse_link
 from replication.errors import RemoteVisible
 from replication.methods import options
 from replication.methods.local import local
@@ -21,15 +23,32 @@ def methods(services: MethodServices) -> list[Method]:
     log = services.log
 
     async def get(_caller: Caller, args: list[JsonValue]) -> RawJson:
-        """A message's value by id, or `{key, value, timestamp}` with `{id, meta: true}`."""
+        """A message's value by id, or `{key, value, timestamp}` with `{id, meta: true}`.
+
+        With `{id, private: true}` its content is plain if we can read it; with `?unbox=KEY` behind the id, or
+        `{id, unbox: KEY}`, if that key opens it.
+        """
         opts = options.options(args, bare="id")
         wanted = opts.get("id", opts.get("key"))
+        released = options.text(opts, "unbox")
         if isinstance(wanted, str):
+            link = parse_link(wanted)
+            released = released or (link.query.get("unbox") if link else None)
             wanted = wanted.partition("?")[0]
         found = await log.get(options.message(wanted))
         if found is None:
             raise NotFound(f"message not found: {wanted}")
-        return RawJson(found.as_kvt() if options.flag(opts, "meta", False) else found.text)
+        with_meta = options.flag(opts, "meta", False)
+        opened = None
+        if released is not None and boxed_content(found.text) is not None:
+            opened = services.mailbox.open_released(found, released)
+            if opened is None:
+                raise RemoteVisible("the key after unbox does not open this message")
+        elif options.flag(opts, "private", False):
+            opened = services.mailbox.open(found)
+        if opened is not None:
+            return RawJson(opened.as_kvt() if with_meta else opened.value())
+        return RawJson(found.as_kvt() if with_meta else found.text)
 
     async def publish(_caller: Caller, args: list[JsonValue]) -> RawJson:
         """Sign and store a message; answers `{key, value, timestamp}`."""

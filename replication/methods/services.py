@@ -8,6 +8,7 @@ from feeds.database import Database
 from feeds.ingest import Ingest
 from feeds.live import Live
 from feeds.log import Log
+from feeds.mailbox import Mailbox
 from feeds.views.social_graph import SocialGraph
 from replication.address_book import Remembered
 from replication.peer_info import PeerEvent, PeerInfo
@@ -45,6 +46,7 @@ class MethodServices:
     ingest: Ingest
     live: Live
     graph: SocialGraph
+    mailbox: Mailbox
     replicator: Replicator
     hub: Callable[[], Hub]
     wall_clock: Callable[[], float]

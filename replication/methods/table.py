@@ -3,7 +3,19 @@
 from collections.abc import Callable, Iterator
 
 from replication.limits import DEFAULT_LIMITS, Limits
-from replication.methods import ebt, friends, gossip, history, identity, links, messages, ping, replicate, streams
+from replication.methods import (
+    ebt,
+    friends,
+    gossip,
+    history,
+    identity,
+    links,
+    messages,
+    ping,
+    private,
+    replicate,
+    streams,
+)
 from replication.methods.services import MethodServices
 from replication.rpc.methods import Caller, Manifest, Method, MethodTable
 
@@ -14,6 +26,7 @@ def all_methods(
     """Every method, bound to one node's services; `manifest_for(caller)` is what the table they go into answers."""
     yield from identity.methods(services, manifest_for)
     yield from messages.methods(services)
+    yield from private.methods(services)
     yield from history.methods(services, limits)
     yield from streams.methods(services)
     yield from links.methods(services)

@@ -138,6 +138,7 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             ingest=store.ingest,
             indexer=store.indexer,
             graph=store.graph,
+            mailbox=store.mailbox,
             peers=peers,
             replication=replication,
             now=clock,

@@ -111,6 +111,7 @@ async def open_node(
             ingest=store.ingest,
             live=store.live,
             graph=store.graph,
+            mailbox=store.mailbox,
             replicator=replicator,
             hub=lambda: hub[0],
             wall_clock=clocks.wall,
