@@ -12,10 +12,12 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 
 from feeds import canonical_json
+from feeds.admission import Task, judge
 from feeds.errors import InvalidJson, InvalidMessage
 from feeds.formats import registry
-from feeds.message import EMPTY, Message, Tip
-from feeds.validation import check_alone, extend
+from feeds.log import message_id
+from feeds.message import EMPTY, Tip
+from feeds.validation import check_alone
 
 LONGEST_LINE = 1024 * 1024
 BATCH_BYTES = 2 * 1024 * 1024
@@ -44,6 +46,8 @@ class _Text(NamedTuple):
     text: bytes
     key: str | None
     """What the key-value-timestamp object claims the id to be."""
+    sequence: int = 0
+    """What the text claims; known once it was peeked at."""
 
 
 def read_batches(source: BinaryIO) -> Iterator[list[Line]]:
@@ -102,11 +106,11 @@ class Checker:
         for line in batch:
             try:
                 item = _read(line)
-                author = self._format.peek(item.text)[0]
+                author, sequence = self._format.peek(item.text)
             except (InvalidJson, InvalidMessage) as error:
                 verdicts.append(Verdict(line.number, None, str(error)))
             else:
-                feeds.setdefault(author, []).append(item)
+                feeds.setdefault(author, []).append(item._replace(sequence=sequence))
         check = self._check_each_alone if self._alone else self._check_feed
         for found in self._map(check, feeds.keys(), feeds.values()):
             verdicts += found
@@ -120,44 +124,29 @@ class Checker:
             except InvalidMessage as error:
                 verdicts.append(Verdict(item.line, None, str(error)))
             else:
-                verdicts.append(_accepted(item, message))
+                verdicts.append(_accepted(item, message.id))
         return verdicts
 
     def _check_feed(self, author: str, items: list[_Text]) -> list[Verdict]:
-        """The run as a whole; after a refusal one by one, since the rest may still contain the true next message."""
-        verdicts: list[Verdict] = []
-        done = self._extend(author, items, verdicts)
-        for item in items[done:]:
-            self._extend(author, [item], verdicts)
-        return verdicts
-
-    def _extend(self, author: str, items: list[_Text], verdicts: list[Verdict]) -> int:
-        """Append the verdicts for the items up to the first refused one; returns how many that were."""
+        """Judge the lines of one feed as ingest judges deliveries; each line is a delivery, so their order counts."""
         tip = self._tips.get(author, EMPTY)
-        result = extend(self._format, author, tip, [item.text for item in items], self._hmac_key)
-        accepted = iter(result.accepted)
-        passed = set(result.duplicates)
-        refused = {rejection.index: rejection.reason for rejection in result.rejections}
-        done = 0
-        for index, item in enumerate(items):
-            done = index + 1
-            if index in refused:
-                verdicts.append(Verdict(item.line, None, refused[index]))
-                break
-            if index in passed:
-                verdicts.append(Verdict(item.line, None, f"not the next message: sequence {tip.sequence + 1} is due"))
-                continue
-            message = next(accepted)
-            tip = Tip(message.sequence, message.id)
-            verdicts.append(_accepted(item, message))
-        self._tips[author] = tip
-        return done
+        delivered = [(at, item.sequence, at, item.text) for at, item in enumerate(items)]
+        task = Task(self._format.name, author, tip.sequence, tip.id, assumed=False, forked=False, items=delivered)
+        (judged,) = judge([task], self._hmac_key, ())
+        refused = dict.fromkeys(judged.known, f"not the next message: sequence {tip.sequence + 1} is due")
+        refused |= dict.fromkeys(judged.duplicates, "not the next message: it stands on an earlier line")
+        refused |= {at: reason for at, _, reason, _ in judged.rejected}
+        if judged.end is not None:
+            self._tips[author] = Tip(tip.sequence + len(judged.taken), judged.end)
+        return [Verdict(items[at].line, None, reason) for at, reason in refused.items()] + [
+            _accepted(items[at], message_id(key, author)) for at, key in zip(judged.taken, judged.keys, strict=True)
+        ]
 
 
-def _accepted(item: _Text, message: Message) -> Verdict:
-    if item.key is not None and item.key != message.id:
-        return Verdict(item.line, None, f"the key says {item.key!r}, but the id of this message is {message.id}")
-    return Verdict(item.line, message.id, None)
+def _accepted(item: _Text, found: str) -> Verdict:
+    if item.key is not None and item.key != found:
+        return Verdict(item.line, None, f"the key says {item.key!r}, but the id of this message is {found}")
+    return Verdict(item.line, found, None)
 
 
 class _Shell(msgspec.Struct):
