@@ -91,6 +91,7 @@ class Replicator:
             growth=self.growth,
             remembered=RememberedClocks(database, clocks.wall),
             feed_format=feed_format,
+            may_serve=self.may_serve,
             now=clocks.now,
         )
 

@@ -48,13 +48,16 @@ class EbtDriver:
         growth: Growth,
         remembered: RememberedClocks,
         feed_format: FeedFormat,
+        may_serve: Callable[[str, str], bool],
         now: Callable[[], float],
     ) -> None:
+        """`may_serve(feed, peer)`: whether messages of the feed may be sent to the peer at this moment."""
         self.state = state
         self._log = log
         self._growth = growth
         self._remembered = remembered
         self._format = feed_format
+        self._may_serve = may_serve
         self._now = now
         self._sessions: dict[str, Session] = {}
         self._unsaved: dict[str, dict[str, int]] = {}
@@ -77,6 +80,7 @@ class EbtDriver:
             log=self._log,
             intake=intake,
             feed_format=self._format,
+            allowed=lambda feed: self._may_serve(feed, peer),
             pump=self.pump,
             now=self._now,
         )

@@ -38,7 +38,11 @@ class Breached(Exception):
 
 
 class Session:
-    """Runs until either side ends the stream. `pump` is called after each event given to the machine."""
+    """Runs until either side ends the stream.
+
+    `pump` is called after each event given to the machine. `allowed(feed)` is asked before messages are sent: a block
+    that came with the very messages it forbids may not have reached the machine yet.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Session:
         log: Log,
         intake: Intake,
         feed_format: FeedFormat,
+        allowed: Callable[[str], bool],
         pump: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
@@ -64,6 +69,7 @@ class Session:
         self._log = log
         self._intake = intake
         self._format = feed_format
+        self._allowed = allowed
         self._pump = pump
         self._now = now
         self._wake = asyncio.Event()
@@ -163,7 +169,7 @@ class Session:
             match effect:
                 case SendNotes(_, notes):
                     await self._duplex.send([json.dumps(notes, separators=(",", ":")).encode()])
-                case SendRange(_, feed, after, upto):
+                case SendRange(_, feed, after, upto) if self._allowed(feed):
                     ranges.append((feed, after, upto - after))
         while ranges:
             texts = await self._log.ranges(ranges, READ_BYTES)

@@ -226,6 +226,26 @@ async def test_a_peer_that_a_feed_blocks_gets_nothing_of_it(tmp_path: Path) -> N
         assert shy.id not in b.clock()
 
 
+async def test_a_block_holds_for_the_messages_it_comes_with(tmp_path: Path) -> None:
+    shy = builders.chain("shy", 2)
+    async with open_node(tmp_path, "a") as a, ebt_stream(a, "blocked") as blocked, ebt_stream(a, "other") as other:
+        await a.take(shy.texts)
+        await a.want([shy.id])
+        for peer in (blocked, other):
+            await peer.read()
+            await peer.tell({shy.id: 0})
+            await peer.quiet(0.1)
+            assert len(peer.messages) == 2
+        shy.append({"type": "contact", "contact": key("blocked").id, "blocking": True})
+        shy.append({"type": "post", "text": "in the same breath"})
+        await a.take(shy.texts[2:])
+        await other.quiet(0.3)
+        await blocked.quiet(0.1)
+        assert len(other.messages) == 4
+        assert len(blocked.messages) == 2
+        assert blocked.note(shy.id) == -1
+
+
 async def test_blocking_a_peer_in_mid_session_hangs_up_and_keeps_it_out(tmp_path: Path) -> None:
     async with two_nodes(tmp_path) as (a, b):
         await b.connections.dial(a.address)
