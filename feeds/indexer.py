@@ -97,7 +97,7 @@ class Indexer:
         for column, view in enumerate(self._views):
             if positions.get(view.name) == appended.before:
                 rows = [
-                    Extract(position, run.author, value)
+                    _new_extract(Extract, (position, run.author, value))
                     for first, run in appended.runs
                     for position, value in enumerate(run.extracts[column], first)
                     if value is not None
@@ -142,6 +142,9 @@ class Indexer:
             if effect.change is not None:
                 for callback in self._subscribers.get(effect.view, ()):
                     callback(effect.change)
+
+
+_new_extract: Final = tuple.__new__  # half the cost of calling the class, once for each message and view
 
 
 def _apply(connection: sqlite3.Connection, view: View, rows: Sequence[Extract], end: int) -> Effect:

@@ -4,7 +4,9 @@ Rows are written by `append`, which runs inside the writer's transaction; what i
 is changed by `committed`, in the event loop, after the commit. Texts go in and out as they are: nothing parses one.
 """
 
+import json
 import sqlite3
+import sys
 from array import array
 from binascii import b2a_base64
 from collections import deque
@@ -12,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count, repeat
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
+from feeds.bulk_insert import BulkInsert
 from feeds.database import Database
 from feeds.errors import InvalidRef
 from feeds.message import EMPTY, Tip
@@ -31,6 +34,8 @@ __all__ = [
     "Recorded",
     "Run",
     "TypeIndex",
+    "entries_at",
+    "entry_of",
     "key8",
 ]
 
@@ -168,6 +173,14 @@ def key8(key: bytes) -> int:
     return int.from_bytes(key[:8], "little", signed=True)
 
 
+def _keys8(keys: Sequence[bytes]) -> "array[int]":
+    """`key8` of many ids."""
+    words = array("q", b"".join(keys))
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words[::4]
+
+
 def message_id(key: bytes, author: str) -> str:
     """Canonical id of a message from its 32 bytes and its author's feed id."""
     if author[0] == "@":
@@ -278,12 +291,7 @@ class Log:
 
     async def get(self, message: str) -> Entry | None:
         """The message with this canonical id, None when it is not here or the text is no message id."""
-        try:
-            key = MessageRef.parse(message).data
-        except InvalidRef:
-            return None
-        rows = self._database.peek(lambda connection: connection.execute(_ENTRY_BY_KEY, (key8(key), key)).fetchall())
-        return next((entry for entry in _entries(rows) if entry.id == message), None)
+        return self._database.peek(lambda connection: entry_of(connection, message))
 
     async def at(self, feed: str, sequence: int) -> Entry | None:
         """The message of a feed at a sequence."""
@@ -344,11 +352,7 @@ class Log:
 
         def by_type(connection: sqlite3.Connection) -> list[Entry]:
             positions = index(connection, type, after=position, limit=limit, author=number, descending=descending)
-            return [
-                entry
-                for at in positions
-                for entry in _entries(connection.execute(f"{_ENTRY} WHERE m.position=?", (at,)))
-            ]
+            return entries_at(connection, positions)
 
         return await self._database.read(by_type)
 
@@ -403,19 +407,19 @@ class Log:
         A run is left out, and named in `stale`, unless its base is still the feed's tip and the feed is open.
         """
         before = position = _last_position(connection)
+        rows: list[tuple[object, ...]] = []
         written: list[tuple[int, Run]] = []
+        grown: dict[str, _TipRow] = {}
         tips: list[_TipRow] = []
         stale: list[int] = []
         for index, run in enumerate(runs):
-            tip = _read_tip(connection, run.author)
-            if tip is None:
-                tip = _new_feed(connection, run.author)
+            tip = grown.get(run.author) or _read_tip(connection, run.author) or _new_feed(connection, run.author)
             if tip.state or not _stands_at(tip, run.base):
                 stale.append(index)
                 tips.append(tip)
                 continue
             written.append((position + 1, run))
-            _insert(connection, tip, position + 1, run, received)
+            rows += _rows(tip, position + 1, run, received)
             added = len(run.keys)
             position += added
             tip = tip._replace(
@@ -424,16 +428,16 @@ class Log:
                 messages=tip.messages + added,
                 bytes=tip.bytes + sum(map(len, run.texts)),
             )
-            connection.execute(
-                "UPDATE feed SET sequence=?, key=?, messages=?, bytes=? WHERE id=?",
-                (tip.sequence, tip.key, tip.messages, tip.bytes, tip.number),
-            )
-            tips.append(tip)
-        MESSAGE_KEY.insert(
-            connection, [(key8(key), at) for first, run in written for at, key in enumerate(run.keys, first)]
-        )
+            grown[run.author] = tip
+        _INSERT_MESSAGES(connection, rows)
+        keys = [key for _, run in written for key in run.keys]
+        MESSAGE_KEY.insert(connection, zip(_keys8(keys), count(before + 1), strict=False))
         MESSAGE_KEY.settle(connection, before, position)
-        return Appended(before, position, written, tips, stale, received)
+        connection.executemany(
+            "UPDATE feed SET sequence=?, key=?, messages=?, bytes=? WHERE id=?",
+            [(tip.sequence, tip.key, tip.messages, tip.bytes, tip.number) for tip in grown.values()],
+        )
+        return Appended(before, position, written, [*tips, *grown.values()], stale, received)
 
     @staticmethod
     def record_forks(connection: sqlite3.Connection, forks: Iterable[ForkFound], found_at: int) -> Recorded:
@@ -487,12 +491,30 @@ _ENTRY: Final = (
     "SELECT m.position, m.key, f.ref, m.sequence, m.received, m.text FROM message m JOIN feed f ON f.id=m.author"
 )
 
+_ENTRIES_AT: Final = f"{_ENTRY} WHERE m.position IN (SELECT value FROM json_each(?))"  # noqa: S608
 _ENTRY_BY_KEY: Final = f"{_ENTRY} JOIN {MESSAGE_KEY.either} k ON k.position=m.position WHERE k.key8=? AND m.key=?"
 
 
 def _entries(rows: Iterable[tuple[int, bytes, str, int, int, bytes]]) -> Iterator[Entry]:
     for position, key, author, sequence, received, text in rows:
         yield Entry(position, message_id(key, author), author, sequence, received, text)
+
+
+def entries_at(connection: sqlite3.Connection, positions: Sequence[int]) -> list[Entry]:
+    """Messages at some positions, in the order of the positions; those that are not there are left out."""
+    rows = connection.execute(_ENTRIES_AT, (json.dumps(list(positions)),))
+    found = {entry.position: entry for entry in _entries(rows)}
+    return [found[position] for position in positions if position in found]
+
+
+def entry_of(connection: sqlite3.Connection, message: str) -> Entry | None:
+    """The message with this canonical id, None when it is not here or the text is no message id."""
+    try:
+        key = MessageRef.parse(message).data
+    except InvalidRef:
+        return None
+    rows = connection.execute(_ENTRY_BY_KEY, (key8(key), key)).fetchall()
+    return next((entry for entry in _entries(rows) if entry.id == message), None)
 
 
 def _last_position(connection: sqlite3.Connection) -> int:
@@ -531,23 +553,28 @@ def _stands_at(row: _TipRow, tip: Tip) -> bool:
     return not row.sequence or message_id(row.key, row.ref) == tip.id
 
 
-def _insert(connection: sqlite3.Connection, tip: _TipRow, position: int, run: Run, received: int) -> None:
-    columns = zip(
+_INSERT_MESSAGES: Final = BulkInsert("INSERT INTO message", 7)
+
+
+def _rows(tip: _TipRow, position: int, run: Run, received: int) -> Iterator[tuple[object, ...]]:
+    """Rows of table message."""
+    return zip(
         count(position),
         repeat(tip.number),
         count(tip.sequence + 1),
         run.keys,
         repeat(received),
-        map(_number, run.timestamps),
+        _numbers(run.timestamps),
         run.texts,
         strict=False,  # the endless ones end with the others
     )
-    connection.executemany("INSERT INTO message VALUES(?,?,?,?,?,?,?)", columns)
 
 
-def _number(timestamp: int | float) -> int | float:
-    """A claimed time as SQLite can hold it."""
-    return timestamp if -_INT64 <= timestamp < _INT64 else float(timestamp)
+def _numbers(timestamps: Sequence[int | float]) -> Sequence[int | float]:
+    """Claimed times as SQLite can hold them."""
+    if min(timestamps) >= -_INT64 and max(timestamps) < _INT64:
+        return timestamps
+    return [float(timestamp) for timestamp in timestamps]
 
 
 def _read_ranges(

@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from feeds.bulk_insert import BulkInsert
+
 __all__ = ["TieredIndex"]
 
 SLICES: Final = 16
@@ -27,8 +29,7 @@ class TieredIndex:
         self.schema: Final = tuple(
             f"CREATE TABLE {table}({declared}, PRIMARY KEY({listed})) WITHOUT ROWID" for table in self.tables
         )
-        marks = ",".join("?" * len(columns))
-        self._insert: Final = f"INSERT OR IGNORE INTO {name}_recent VALUES({marks})"
+        self._insert: Final = BulkInsert(f"INSERT OR IGNORE INTO {name}_recent", len(columns))
         self._move: Final = (
             f"INSERT OR IGNORE INTO {name} SELECT {listed} FROM {name}_recent "  # noqa: S608
             f"WHERE {first} BETWEEN ? AND ? ORDER BY {listed}"
@@ -37,9 +38,9 @@ class TieredIndex:
         self.either: Final = f"(SELECT {listed} FROM {name}_recent UNION ALL SELECT {listed} FROM {name})"  # noqa: S608
         """For FROM: both tables as one; SQLite looks a key up in each."""
 
-    def insert(self, connection: sqlite3.Connection, rows: Iterable[Sequence[int]]) -> None:
+    def insert(self, connection: sqlite3.Connection, rows: Iterable[tuple[int, ...]]) -> None:
         """Add entries; one that is there already is left alone."""
-        connection.executemany(self._insert, sorted(rows))
+        self._insert(connection, sorted(rows))
 
     def settle(self, connection: sqlite3.Connection, before: int, position: int) -> None:
         """Move on what is due after the log has grown from `before` to `position`."""

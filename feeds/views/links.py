@@ -18,7 +18,7 @@ from feeds.refs import BlobRef, FeedRef, MessageRef
 from feeds.tiered_index import TieredIndex
 from feeds.views.interning import intern, storable
 
-__all__ = ["Link", "Links", "extract", "links_to"]
+__all__ = ["Backlink", "Link", "Links", "backlinks", "extract", "links_to"]
 
 MAX_REL: Final = 128
 LINK: Final = TieredIndex("link", ("dest8", "position", "rel"))
@@ -31,6 +31,14 @@ class Link(NamedTuple):
     id: str
     source: str
     dest: str
+    rel: str
+
+
+class Backlink(NamedTuple):
+    """One link, by the position of the message that has it; `number` tells its rel from others of the same message."""
+
+    position: int
+    number: int
     rel: str
 
 
@@ -49,9 +57,10 @@ class Links:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        found = [(dest8, position, rel) for position, _, found_in in rows for dest8, rel in found_in]
-        numbers = intern(connection, "link_rel", (rel for _, _, rel in found))
-        LINK.insert(connection, ((dest8, position, numbers[rel]) for dest8, position, rel in found))
+        numbers = intern(connection, "link_rel", (rel for _, _, found in rows for _, rel in found))
+        LINK.insert(
+            connection, [(dest8, position, numbers[rel]) for position, _, found in rows for dest8, rel in found]
+        )
         # A step that falls on a message without links is left out and made up for the next time round.
         LINK.settle(connection, rows[0].position - 1, rows[-1].position)
 
@@ -103,3 +112,28 @@ def links_to(
         if len(found) >= limit:
             break
     return found
+
+
+def backlinks(
+    connection: sqlite3.Connection,
+    dest: str,
+    *,
+    rel: str | None = None,
+    after: tuple[int, int] | None = None,
+    limit: int = -1,
+    descending: bool = False,
+) -> list[Backlink]:
+    """Links to a canonical id in receive order after (descending: before) a (position, number); -1 is no limit.
+
+    rel -- as for `links_to`. The index alone is read: whoever reads the texts tells apart ids that begin alike.
+    """
+    compare, order = ("<", "DESC") if descending else (">", "ASC")
+    start = after or (((1 << 63) - 1, 0) if descending else (-1, 0))
+    rows = connection.execute(
+        "SELECT l.position, l.rel, r.name "  # noqa: S608 - only constants are put in
+        f"FROM {LINK.either} l JOIN link_rel r ON r.id=l.rel WHERE l.dest8=?1 AND (l.position, l.rel){compare}(?2,?3) "
+        "AND (?4 IS NULL OR r.name=?4 OR substr(r.name, 1, length(?4) + 1)=?4 || '.') "
+        f"ORDER BY l.position {order}, l.rel {order} LIMIT ?5",
+        (_dest8(dest), *start, rel, limit),
+    )
+    return [Backlink(*row) for row in rows]

@@ -4,12 +4,16 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from feeds.bulk_insert import BulkInsert
 from feeds.content import content_type
 from feeds.log import Extract
 from feeds.message import Message
 from feeds.views.interning import intern, storable
 
-__all__ = ["MessageTypes", "extract", "positions", "types"]
+__all__ = ["MessageTypes", "counts", "extract", "positions", "types"]
+
+
+INSERT: Final = BulkInsert("INSERT INTO message_type", 2)
 
 
 def extract(message: Message) -> str | None:
@@ -35,9 +39,7 @@ class MessageTypes:
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
         numbers = intern(connection, "message_type_name", (name for _, _, name in rows))
         # One type after another: each row lands beside the last one.
-        connection.executemany(
-            "INSERT INTO message_type VALUES(?,?)", sorted((numbers[name], position) for position, _, name in rows)
-        )
+        INSERT(connection, sorted((numbers[name], position) for position, _, name in rows))
 
 
 def positions(
@@ -68,3 +70,12 @@ def positions(
 def types(connection: sqlite3.Connection) -> list[str]:
     """Every type seen, in order of first appearance."""
     return [name for (name,) in connection.execute("SELECT name FROM message_type_name ORDER BY id")]
+
+
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Every type seen and how many messages have it, the most frequent first."""
+    rows = connection.execute(
+        "SELECT n.name, t.messages FROM (SELECT type, count(*) AS messages FROM message_type GROUP BY type) t "
+        "JOIN message_type_name n ON n.id=t.type ORDER BY t.messages DESC, n.name"
+    )
+    return dict(rows.fetchall())
