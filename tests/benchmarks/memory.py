@@ -51,7 +51,7 @@ async def run(messages: int, feed_count: int) -> dict[str, object]:
         "all_feeds_wanted": wanting,
         "after_serving_all": served,
         "after_receiving_all": received,
-        "ratio_to_empty": round(served["highest_mb"] / without["highest_mb"], 2),
+        "ratio_to_empty": round(served["rss_mb"] / without["rss_mb"], 2),
         "reach_mb": REACH_MB,
         "disk_bytes_a_message": round(stored / messages),
     }

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from tests.support import builders
 
 NETWORK_KEY = base64.b64encode(b"pysbot benchmarks, loopback only").decode()
 BATCH = 5000
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def messages(count: int, feeds: int, seed: int = 1) -> list[bytes]:
@@ -62,22 +64,39 @@ async def wait_for(node: OurNode, messages: int, timeout: float = 600.0) -> None
             await asyncio.sleep(0.05)
 
 
+def family(pid: int) -> list[int]:
+    """A process and everything it started that still runs (Linux)."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in task.read_text().split():
+                found += family(int(child))
+    return found
+
+
 def memory(pid: int) -> dict[str, float]:
-    """Resident memory of a process in MB, now and at its highest (Linux)."""
+    """Memory in MB (Linux): the process alone now and at its highest, and with its children, shared pages once."""
     fields: dict[str, float] = {}
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         name, _, rest = line.partition(":")
         if name in ("VmRSS", "VmHWM"):
-            fields["now_mb" if name == "VmRSS" else "highest_mb"] = round(int(rest.split()[0]) / 1024, 1)
-    return fields
+            fields["rss_mb" if name == "VmRSS" else "highest_rss_mb"] = round(int(rest.split()[0]) / 1024, 1)
+    together = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError):
+            rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
+            together += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return {**fields, "with_children_mb": round(together / 1024, 1)}
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and its threads so far (Linux)."""
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
-    return 0.0
+    """User and system time so far of a process, its threads and its children, running and ended (Linux)."""
+    total = 0.0
+    for member in family(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+            total += sum(map(int, fields[11:15])) / CLOCK_TICKS
+    return total
 
 
 def disk_bytes(folder: Path) -> int:

@@ -109,6 +109,12 @@ def ten_thousand(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def six_thousand(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """6 000 messages of 60 feeds: more than the sockets' buffers hold, so that a sync has a middle."""
+    return dataset.make(tmp_path_factory.mktemp("dataset"), 6_000, 60, seed=3)
+
+
+@pytest.fixture(scope="session")
 def one_thousand(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """1 000 messages of 100 feeds."""
     return dataset.make(tmp_path_factory.mktemp("dataset"), 1_000, 100, seed=2)

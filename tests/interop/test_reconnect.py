@@ -79,12 +79,12 @@ async def test_a_reconnect_carries_what_is_new_and_nothing_else(
 @pytest.mark.parametrize("end", ["connection cut", "we are killed", "they are killed"])
 @pytest.mark.parametrize("stack", ["server", "db2"])
 async def test_an_interrupted_sync_resumes(
-    lab: Lab, ten_thousand: Dataset, stack: Stack, end: Literal["connection cut", "we are killed", "they are killed"]
+    lab: Lab, six_thousand: Dataset, stack: Stack, end: Literal["connection cut", "we are killed", "they are killed"]
 ) -> None:
     peer, ours = await asyncio.gather(lab.js(stack), lab.ours())
-    await peer.load(ten_thousand.file)
-    await asyncio.gather(peer.want(ten_thousand.clock), ours.want(ten_thousand.clock))
-    size = ten_thousand.file.stat().st_size
+    await peer.load(six_thousand.file)
+    await asyncio.gather(peer.want(six_thousand.clock), ours.want(six_thousand.clock))
+    size = six_thousand.file.stat().st_size
     relay, through = await lab.relay(peer.address, cut_after=size // 2 if end == "connection cut" else None)
     await ours.dial(through)
     if end == "connection cut":
@@ -98,17 +98,17 @@ async def test_an_interrupted_sync_resumes(
         else:
             await peer.kill()
             await peer.open()
-            await peer.want(ten_thousand.clock)
+            await peer.want(six_thousand.clock)
     await ours.without(peer.id)  # a dial before we notice the cut would be answered by the old connection
     kept = sum((await ours.clock()).values())
-    assert kept < ten_thousand.messages, "it was over before it was interrupted"
+    assert kept < six_thousand.messages, "it was over before it was interrupted"
 
     await peer.call("record")
     await ours.dial(peer.address)
-    await ours.reach(ten_thousand.clock)
+    await ours.reach(six_thousand.clock)
     sent = of("message", await peer.call("recorded"))
     # what arrives between our first notes and their use may come twice; anything near the whole set may not
-    assert len(sent) <= ten_thousand.messages - kept + 1000, f"{kept} were kept, yet {len(sent)} were sent again"
+    assert len(sent) <= six_thousand.messages - kept + 1000, f"{kept} were kept, yet {len(sent)} were sent again"
     there = await peer.digest()
     here = await ours.digest()
-    assert here == {feed: there[feed] for feed in ten_thousand.clock}
+    assert here == {feed: there[feed] for feed in six_thousand.clock}

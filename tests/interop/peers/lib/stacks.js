@@ -60,7 +60,8 @@ class ServerPeer extends Peer {
   static start (o, keys) {
     // ssb-server brings older copies of some plugins in its own node_modules: resolve from there.
     const nested = createRequire(require.resolve('ssb-server'))
-    const plugins = ['ssb-private1', 'ssb-master', 'ssb-gossip', 'ssb-replicate', 'ssb-friends', 'ssb-blobs', 'ssb-query', 'ssb-links']
+    // Not ssb-query and ssb-links: indexes for applications, which cost half of the CPU and touch no wire.
+    const plugins = ['ssb-private1', 'ssb-master', 'ssb-gossip', 'ssb-replicate', 'ssb-friends', 'ssb-blobs']
     if (o.ebt) plugins.push('ssb-ebt')
     plugins.push('ssb-ooo')
     const stack = require('ssb-server')
