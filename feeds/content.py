@@ -4,7 +4,9 @@ Content is whatever its author signed. A reading gives None for what is not of i
 pass through the node untouched.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from feeds.errors import InvalidRef
@@ -78,24 +80,31 @@ def links(content: JsonObject | str) -> list[FoundLink]:
     """
     found: list[FoundLink] = []
     level: list[tuple[str, JsonValue]] = [("", content)]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         below: list[tuple[str, JsonValue]] = []
         for path, value in level:
-            if isinstance(value, dict):
-                below += [(f"{path}.{name}" if path else name, member) for name, member in value.items()]
-            elif isinstance(value, list):
-                below += [(path, member) for member in value]
-            elif isinstance(value, str) and path and (target := _target(value)) is not None:
-                found.append(FoundLink(target, path))
-                if len(found) == MAX_LINKS:
-                    return found
+            members: Iterable[tuple[str, JsonValue]]
+            if type(value) is dict:
+                prefix, members = f"{path}." if path else "", value.items()
+            elif type(value) is list:
+                prefix, members = path, zip(repeat(""), value)
+            else:
+                continue
+            for name, member in members:
+                kind = type(member)
+                if kind is dict or kind is list:
+                    below.append((prefix + name, member))
+                elif type(member) is str and len(member) > 50 and member[0] in "@%&s":  # nearly all else ends here
+                    target = _target(member)
+                    if target is not None and (prefix or name):
+                        found.append(FoundLink(target, prefix + name))
+        if not below or len(found) >= MAX_LINKS:
+            break
         level = below
-    return found
+    return found[:MAX_LINKS]
 
 
 def _target(text: str) -> str | None:
-    if len(text) < 51 or text[0] not in "@%&s":
-        return None
     target = text.partition("?")[0]
     if target[0] != "s":
         return target if deployed_kind(target) is not None else None

@@ -195,7 +195,11 @@ _DEPLOYED_TYPES: Final = {
     "isMsgType": re.compile(rf"%{_BASE64}\.[A-Za-z0-9-]+").fullmatch,
     "isBlobType": re.compile(rf"&{_BASE64}\.[A-Za-z0-9-]+").fullmatch,
 }
-_KINDS: Final = {"isFeed": "feed", "isMsg": "msg", "isBlob": "blob"}
+_KINDS: Final = {
+    "@": ("feed", _DEPLOYED["isFeed"]),
+    "%": ("msg", _DEPLOYED["isMsg"]),
+    "&": ("blob", _DEPLOYED["isBlob"]),
+}
 _LINK = re.compile(r"([@%&][A-Za-z0-9/+]{43}=\.[A-Za-z0-9_]+)(?:\?([^\n\r\u2028\u2029]+))?")
 _REFERENCE = re.compile(r"[@%&][A-Za-z0-9/+]{43}=\.[A-Za-z0-9_]+")
 
@@ -218,7 +222,8 @@ def recognised_as(text: str) -> frozenset[str]:
 
 def deployed_kind(text: str) -> str | None:
     """ "feed", "msg" or "blob", as ssb-ref's `type` has it for ids; None for all else."""
-    return next((kind for name, kind in _KINDS.items() if _DEPLOYED[name](text)), None)
+    kind = _KINDS.get(text[:1])
+    return None if kind is None or not kind[1](text) else kind[0]
 
 
 def parse_link(text: str) -> Link | None:
