@@ -24,6 +24,7 @@ from replication.limits import DEFAULT_LIMITS, LOCAL_LIMITS, Limits
 from replication.methods.ping import keep_pinging
 from replication.peer import Peer, PeerConfig, connect_peer, listen_local, listen_peers
 from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState
+from replication.redial import Redialler
 from replication.replicator import Clocks, Replicator
 from replication.rpc.methods import MethodTable
 from replication.secret_handshake import MAIN_NETWORK
@@ -32,7 +33,6 @@ from replication.transport import StreamServer
 
 logger = logging.getLogger(__name__)
 
-REDIAL_LOOK_SECONDS: Final = 0.5
 CROSSED_SECONDS: Final = 5.0
 """Two connections between the same peers that began within this time crossed each other: one of them is closed."""
 STOP_SECONDS: Final = 2.5
@@ -60,14 +60,6 @@ class _Dial:
     task: asyncio.Task[PeerInfo]
 
 
-@dataclass(slots=True)
-class _Redial:
-    """When a peer is to be dialled again."""
-
-    failures: int = 0
-    due: float = 0.0
-
-
 class Connections:
     """All connections of one node. `start`, then `stop`; everything else in between."""
 
@@ -91,7 +83,6 @@ class Connections:
         self._book = book
         self._clocks = clocks
         self._limits = limits
-        self._backoff = backoff or Backoff()
         self._config = PeerConfig(
             keypair=keypair,
             table=table,
@@ -104,7 +95,15 @@ class Connections:
         self._admission = Admission(limits)
         self._links: set[_Link] = set()
         self._dials: dict[str, _Dial] = {}
-        self._redials: dict[str, _Redial] = {}
+        self._redialler = Redialler(
+            book,
+            backoff or Backoff(),
+            dial=self._redial,
+            may_dial=self._may_redial,
+            patience=limits.dial_timeout,
+            now=clocks.now,
+            random=clocks.random,
+        )
         self._servers: list[StreamServer] = []
         self._net_addresses: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -136,7 +135,7 @@ class Connections:
         except BaseException:
             await self._stop_listening()
             raise
-        self._spawn(self._redial(), "redial")
+        self._spawn(self._redialler.run(), "redial")
 
     async def stop(self) -> None:
         """Stop listening and dialling, say goodbye to everybody, and be done within three seconds whatever peers do."""
@@ -211,7 +210,7 @@ class Connections:
         if target.key == self.id:
             raise InvalidAddress(f"{address}: this is our own address")
         known = await self._book.remember(_plain(target), target.key, source, auto=auto)
-        self._redials.pop(known.peer, None)
+        self._redialler.at_once(known.peer)
         return known
 
     async def forget(self, address: str) -> bool:
@@ -316,18 +315,6 @@ class Connections:
         link.task = asyncio.create_task(self._attend(link), name=f"peer {peer.id}")
         return self._info(link)
 
-    async def _redial(self) -> None:
-        """Dial remembered peers that are not connected, each when it is due."""
-        while True:
-            now = self._clocks.now()
-            for peer in dict.fromkeys(known.peer for known in self._book.all() if known.auto):
-                redial = self._redials.setdefault(peer, _Redial(due=now))
-                if redial.due <= now and self._may_redial(peer):
-                    redial.due = now + self._limits.dial_timeout
-                    self._spawn(self._redial_one(peer, redial), f"redial {peer}")
-                    await asyncio.sleep(0)  # let it begin, so that it counts
-            await asyncio.sleep(REDIAL_LOOK_SECONDS)
-
     def _may_redial(self, peer: str) -> bool:
         return (
             peer not in self._dials
@@ -336,24 +323,9 @@ class Connections:
             and self._outgoing < self._limits.outbound
         )
 
-    async def _redial_one(self, peer: str, redial: _Redial) -> None:
-        known = min(
-            (known for known in self._book.of_peer(peer) if known.auto), key=lambda known: known.failures, default=None
-        )
-        if known is None:
-            return
-        try:
-            await self._dial_once(_dialable(known.address), known.source)
-            await self._book.succeeded(known.address)
-        except (DialFailed, InvalidAddress) as error:
-            redial.failures = self._backoff.failed(redial.failures)
-            self._postpone(redial)
-            logger.info(
-                "dialling %s failed, again in %.0f s: %s", known.address, redial.due - self._clocks.now(), error
-            )
-
-    def _postpone(self, redial: _Redial) -> None:
-        redial.due = self._clocks.now() + self._backoff.delay(redial.failures, self._clocks.random())
+    async def _redial(self, known: Remembered) -> None:
+        await self._dial_once(_dialable(known.address), known.source)
+        await self._book.succeeded(known.address)
 
     # ---- one connection
 
@@ -428,9 +400,7 @@ class Connections:
         logger.info("disconnected from %s%s", peer, f": {error}" if error else "")
         self._tell("disconnected", self._info(link, PeerState.DISCONNECTED, error))
         if peer is not None and link.direction is Direction.OUTGOING:
-            redial = self._redials.setdefault(peer, _Redial())
-            redial.failures = self._backoff.ended(redial.failures, self._clocks.now() - link.began)
-            self._postpone(redial)
+            self._redialler.lost(peer, self._clocks.now() - link.began)
 
     def _hang_up_on(self, peers: Collection[str]) -> None:
         for peer in peers:
@@ -481,7 +451,6 @@ class Connections:
         )
 
     def _idle_info(self, known: Remembered) -> PeerInfo:
-        redial = self._redials.get(known.peer)
         dialling = known.peer in self._dials
         return PeerInfo(
             id=known.peer,
@@ -491,7 +460,7 @@ class Connections:
             since=max(known.added, known.last_success or 0, known.last_failure or 0),
             source=known.source,
             failures=known.failures,
-            redial_in=max(0.0, redial.due - self._clocks.now()) if redial is not None and known.auto else None,
+            redial_in=self._redialler.due_in(known.peer) if known.auto else None,
             error=known.error,
         )
 

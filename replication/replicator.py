@@ -8,7 +8,6 @@ are one change.
 import asyncio
 import logging
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,13 +19,15 @@ from feeds.live import Live
 from feeds.log import Log
 from feeds.views.social_graph import SocialGraph
 from replication import policy as policies
+from replication import progress
 from replication.ebt.driver import EbtDriver
 from replication.ebt.remembered import RememberedClocks
-from replication.ebt.state import EbtState, PairStatus
+from replication.ebt.state import EbtState
 from replication.exchange import Exchange
 from replication.growth import Growth
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.policy import Policy
+from replication.progress import Rate
 from replication.rpc.connection import RpcConnection
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 SETTLE_SECONDS: Final = 0.05
 SETTLE_SHARE: Final = 10
 """After working out the policy, wait this many times as long as it took before doing it again."""
-RATE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Replicator:
         self._exchanges: dict[RpcConnection, Exchange] = {}
         self._refused: list[Callable[[Collection[str]], None]] = []
         self._graph_changed = asyncio.Event()
-        self._rate: deque[tuple[float, int]] = deque()
+        self._rate = Rate(clocks.now(), log.position)
         self.ebt = EbtDriver(
             EbtState(
                 notes_per_frame=limits.ebt_feeds_per_note,
@@ -137,7 +137,6 @@ class Replicator:
             state.set_clock(info.id, info.sequence)
             if info.state == "forked":
                 state.fork(info.id, now)
-        self._rate.append((now, self._log.position))
 
     # ---- life
 
@@ -299,106 +298,20 @@ class Replicator:
     async def _measure(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            now = self._clocks.now()
-            self._rate.append((now, self._log.position))
-            while len(self._rate) > 2 and self._rate[1][0] < now - RATE_SECONDS:
-                self._rate.popleft()
-
-    @property
-    def rate(self) -> float:
-        """Messages stored a second, over the last few seconds."""
-        (began, before), (ended, after) = self._rate[0], self._rate[-1]
-        return (after - before) / (ended - began) if ended > began else 0.0
+            self._rate.measure(self._clocks.now(), self._log.position)
 
     def status(self) -> dict[str, Any]:
-        """Totals wanted, held and missing, and a line for each peer; plain JSON values."""
-        return self.summary() | {"peers": [self._peer_status(exchange) for exchange in self._exchanges.values()]}
+        """`summary`, and a line for each peer."""
+        return self.summary() | {"peers": progress.peers(self.ebt.state, self._exchanges.values())}
 
     def summary(self) -> dict[str, Any]:
-        """The totals alone."""
-        best = self._best_claims()
-        missing = {feed: claim - held for feed, claim in best.items() if claim > (held := self._log.sequence(feed))}
-        return {
-            "feeds": {
-                "wanted": len(self.wanted),
-                "held": sum(1 for feed in self.wanted if self._log.sequence(feed)),
-                "behind": len(missing),
-                "forked": sum(1 for feed in self.wanted if self._log.feed_state(feed) == "forked"),
-                "requested": sum(1 for wanted in self._requests.values() if wanted),
-            },
-            "messages": {
-                "held": sum(self._log.sequence(feed) for feed in self.wanted),
-                "missing": sum(missing.values()),
-                "per_second": round(self.rate, 1),
-            },
-            "state": "offline" if not self._exchanges else "syncing" if missing else "up to date",
-            "hops": self._max_hops,
-        }
-
-    def _best_claims(self) -> dict[str, int]:
-        """The most that any connected peer says it has of each wanted feed."""
-        best: dict[str, int] = {}
-        for peer in self.ebt.state.peers():
-            for feed, claim in self.ebt.state.clock_of(peer).items():
-                if claim > best.get(feed, 0):
-                    best[feed] = claim
-        return best
-
-    def _peer_status(self, exchange: Exchange) -> dict[str, Any]:
-        status = self.ebt.state.peer_status(exchange.peer)
-        found: dict[str, Any] = {"id": exchange.peer, "protocol": exchange.protocol}
-        if status is not None:
-            found |= {
-                "missing": status.missing,
-                "owed": status.owed,
-                "received": status.received,
-                "sent": status.sent,
-                "duplicates": status.duplicates,
-                "invalid": status.invalid,
-            }
+        """Totals wanted, held and missing; plain JSON values."""
+        found = progress.summary(self._log, self.ebt.state, self._policy, self.wanted, connected=bool(self._exchanges))
+        found["messages"]["per_second"] = round(self._rate.per_second, 1)
         return found
 
     def feed_status(self, feed: str) -> dict[str, Any]:
         """What we have of one feed, what each peer says it has, and what is being waited for; plain JSON values."""
-        status = self.ebt.state.feed_status(feed)
-        policy = self._policy
-        held = self._log.sequence(feed)
-        claims = {peer: pair.claim for peer, pair in status.peers.items() if pair.claim is not None}
-        lag = max([0, *(claim - held for claim in claims.values())])
-        state, waits_for = self._feed_state(feed, lag, status.source)
-        return {
-            "feed": feed,
-            "sequence": held,
-            "wanted": feed in policy.wanted,
-            "reason": policy.reason(feed).value,
-            "requested": self._requests.get(feed),
-            "hops": policy.hops.get(feed),
-            "state": state,
-            "waits_for": waits_for,
-            "lag": lag,
-            "source": status.source,
-            "peers": [_pair(peer, pair, held) for peer, pair in status.peers.items()],
-        }
-
-    def _feed_state(self, feed: str, lag: int, source: str | None) -> tuple[str, str | None]:
-        """(state, what it waits for) of a feed."""
-        if self._log.feed_state(feed) == "forked":
-            return "forked", None
-        if feed not in self._policy.wanted:
-            return "not wanted", None
-        if lag:
-            return "behind", f"{lag} messages from {source}" if source else "a peer to send them"
-        if not self._exchanges:
-            return "offline", "a connection to a peer"
-        return ("up to date", None) if self._log.sequence(feed) else ("unknown", "a peer that has it")
-
-
-def _pair(peer: str, pair: PairStatus, held: int) -> dict[str, Any]:
-    return {
-        "id": peer,
-        "claim": pair.claim,
-        "told": pair.told,
-        "lag": None if pair.claim is None else max(0, pair.claim - held),
-        "sending": pair.sending,
-        "receiving": pair.receiving,
-    }
+        return progress.feed(
+            feed, self._log, self.ebt.state, self._policy, self._requests, connected=bool(self._exchanges)
+        )
