@@ -16,17 +16,36 @@ from api.edge import Edge
 from api.errors import Problem
 from api.negotiation import Form
 from api.openapi import openapi_document
-from api.routes import feeds, messages, node, peers, profiles, publish, replication, stream
+from api.routes import (
+    blobs,
+    feeds,
+    messages,
+    node,
+    peers,
+    private,
+    profiles,
+    publish,
+    reactions,
+    replication,
+    stream,
+    threads,
+    timelines,
+)
 from api.services import Services
 
 __all__ = ["create_app"]
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
+    reactions.router,  # before messages: an id takes in all that follows it in a path
     messages.router,
     publish.router,
     node.router,
     feeds.router,
     profiles.router,
+    blobs.router,
+    threads.router,
+    timelines.router,
+    private.router,
     peers.router,
     replication.router,
     stream.router,
@@ -47,6 +66,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.streams = set()
+    app.state.downloads = set()
     for router in ROUTERS:  # taken over as they are: included ones are looked up in a roundabout way
         app.router.routes.extend(router.routes)
     document: list[dict[str, Any]] = []  # made once, when somebody first asks for it

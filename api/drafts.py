@@ -1,24 +1,25 @@
 """What publishing a content would make, measured without signing it."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from api.errors import Problem
 from api.services import MESSAGE_UNITS, Services
 from feeds.canonical_json import utf16_units
 from feeds.content import links
 from feeds.message import JsonObject, JsonValue
 from feeds.refs import is_blob
 
-__all__ = ["measure", "refuse_recipients"]
+__all__ = ["measure"]
 
 _find_blobs: Final = re.compile(r"&[A-Za-z0-9+/]{43}=\.sha256").findall
 
 
-def measure(services: Services, content: JsonObject | str) -> dict[str, object]:
+def measure(
+    services: Services, content: JsonObject | str, recps: Sequence[JsonValue] | None = None
+) -> dict[str, object]:
     """The members of `models.DryRun`. Raises InvalidMessage, TooLarge."""
-    draft = services.ingest.dry_run(content)
+    draft = services.ingest.dry_run(content, recps=recps)
     # The signature is ASCII, so what it adds in units it adds in bytes.
     signature = draft.size - utf16_units(draft.signed.decode())
     blobs = _once(blob for text in _texts(content) for blob in _find_blobs(text) if is_blob(blob))
@@ -30,14 +31,8 @@ def measure(services: Services, content: JsonObject | str) -> dict[str, object]:
         "limit": MESSAGE_UNITS,
         "mentions": [target for target in mentioned if not is_blob(target)],
         "blobs": blobs,
-        "missing_blobs": blobs,  # this node holds no blobs yet
+        "missing_blobs": [blob for blob in blobs if not services.blobs.has(blob)],
     }
-
-
-def refuse_recipients(content: JsonValue) -> None:
-    """A content with recipients is meant for them alone; until it can be encrypted it must not go out readable."""
-    if isinstance(content, dict) and content.get("recps"):
-        raise Problem("private-not-available", "This content has recps, and this node cannot encrypt messages yet.")
 
 
 def _once(items: Iterable[str]) -> list[str]:

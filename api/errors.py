@@ -23,6 +23,7 @@ from feeds.errors import (
     StoreError,
     TooLarge,
     UnknownFormat,
+    WrongBlob,
 )
 from replication.errors import DialFailed, DialTimeout, InvalidAddress
 
@@ -53,6 +54,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "not-found": Kind(404, "Nothing here"),
     "message-not-found": Kind(404, "This node does not have the message"),
     "feed-not-found": Kind(404, "This node does not know the feed"),
+    "blob-missing": Kind(404, "This node does not have the blob"),
     "peer-not-found": Kind(404, "Not connected to this peer"),
     "method-not-allowed": Kind(405, "This path does not take the method"),
     "not-acceptable": Kind(406, "No answer in an accepted form"),
@@ -60,14 +62,17 @@ KINDS: Final[Mapping[str, Kind]] = {
     "sequence-mismatch": Kind(412, "The feed has moved on"),
     "body-too-large": Kind(413, "The body is too large"),
     "message-too-large": Kind(413, "The message would be too large"),
+    "blob-too-large": Kind(413, "The blob is too large"),
     "unsupported-media-type": Kind(415, "The body is of a type that is not taken here"),
+    "range-not-satisfiable": Kind(416, "The range lies outside the blob"),
     "invalid-body": Kind(422, "The body does not fit"),
     "invalid-message": Kind(422, "Not a message that may be published"),
-    "private-not-available": Kind(422, "Private messages are not available yet"),
+    "unbox-failed": Kind(422, "The released key is not this message's"),
+    "blob-mismatch": Kind(422, "The bytes are those of another blob"),
     "idempotency-key-reused": Kind(422, "The Idempotency-Key was used for another body"),
     "feed-locked": Kind(423, "This node's feed is locked"),
     "feed-forked": Kind(423, "This node's feed is forked"),
-    "too-many-streams": Kind(429, "Too many event streams are open"),
+    "too-many-streams": Kind(429, "Too many streams are open"),
     "internal-error": Kind(500, "The node failed"),
     "handshake-failed": Kind(502, "No connection to the peer came about"),
     "store-failed": Kind(503, "The node's store failed"),
@@ -146,6 +151,10 @@ def _missing(error: NotFound) -> Problem:
     return Problem("not-found", str(error))
 
 
+def _blob(error: WrongBlob) -> Problem:
+    return Problem("blob-mismatch", str(error), expected=error.expected, found=error.found)
+
+
 def _format(error: UnknownFormat) -> Problem:
     return Problem("invalid-id", str(error))
 
@@ -177,6 +186,7 @@ TABLE: Final[Mapping[type[Exception], Callable[..., Problem]]] = {
     SequenceMismatch: _moved,
     NotFound: _missing,
     UnknownFormat: _format,
+    WrongBlob: _blob,
     StoreError: _store,
     InvalidAddress: _address,
     DialFailed: _dial,

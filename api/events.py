@@ -26,6 +26,7 @@ from api.answers import disconnected, line_safe, unpacked
 from api.errors import Problem
 from api.services import Services, sync_progress
 from feeds.log import Entry
+from feeds.mailbox import OpenedEntry
 from replication.peer_info import PeerEvent
 
 __all__ = ["EVENTS", "EventStream", "StreamFilter", "open_streams"]
@@ -50,19 +51,21 @@ class StreamFilter:
     events: frozenset[str] = frozenset(EVENTS)
     types: frozenset[str] | None = None
     feeds: frozenset[str] | None = None
+    private: bool = False
+    """Messages that we can decrypt are given, and chosen by type, in plain."""
 
     @classmethod
-    def parse(cls, types: Iterable[str], feeds: Iterable[str]) -> "StreamFilter":
+    def parse(cls, types: Iterable[str], feeds: Iterable[str], *, private: bool = False) -> "StreamFilter":
         """`types` names kinds of events, types of messages, or both; a type of messages asks for message events."""
         named = frozenset(types)
         chosen = frozenset(feeds) or None
         kinds = named - frozenset(EVENTS)
         if not named:
-            return cls(feeds=chosen)
+            return cls(feeds=chosen, private=private)
         events = named & frozenset(EVENTS)
         if kinds and "message" not in events:
-            return cls(events | {"message"}, kinds, chosen)
-        return cls(events, None, chosen)
+            return cls(events | {"message"}, kinds, chosen, private)
+        return cls(events, None, chosen, private)
 
     @property
     def author(self) -> str | None:
@@ -71,14 +74,18 @@ class StreamFilter:
 
     @property
     def type(self) -> str | None:
-        """The one type asked for."""
-        return next(iter(self.types)) if self.types is not None and len(self.types) == 1 else None
+        """The one type asked for, where the log can look it up itself: it knows none of private messages."""
+        if self.types is None or len(self.types) != 1 or self.private:
+            return None
+        return next(iter(self.types))
 
-    def passes(self, entry: Entry) -> bool:
-        """Whether a message is wanted."""
+    def passes(self, entry: Entry, opened: OpenedEntry | None) -> bool:
+        """Whether a message is wanted; opened -- the same in plain, where that is asked for and possible."""
         if self.feeds is not None and entry.author not in self.feeds:
             return False
-        return self.types is None or _type_of(entry.text) in self.types
+        if self.types is None:
+            return True
+        return (_type_of(entry.text) if opened is None else opened.type) in self.types
 
 
 class _Content(msgspec.Struct):
@@ -186,7 +193,14 @@ class EventStream(Response):
             last = entries[-1].position if entries else 0
             # A chunk that is not full found all there was, which reaches at least to the end seen before it.
             self._cursor = last if len(entries) == CHUNK else max(end, last)
-            await _write(send, b"".join(_message_event(entry) for entry in entries if self._wanted.passes(entry)))
+            await _write(send, b"".join(map(self._message, entries)))
+
+    def _message(self, entry: Entry) -> bytes:
+        """A message as an event, nothing when it does not pass."""
+        opened = self._services.mailbox.open(entry) if self._wanted.private else None
+        if not self._wanted.passes(entry, opened):
+            return b""
+        return _message_event(entry.position, entry.as_kvt() if opened is None else opened.as_kvt())
 
     async def _send_peers(self, send: Send) -> None:
         while self._peers and not self._over():
@@ -231,8 +245,8 @@ class EventStream(Response):
         self._wake.set()
 
 
-def _message_event(entry: Entry) -> bytes:
-    return b"id: %d\nevent: message\ndata: %b\n\n" % (entry.position, entry.as_kvt())
+def _message_event(position: int, message: bytes) -> bytes:
+    return b"id: %d\nevent: message\ndata: %b\n\n" % (position, message)
 
 
 async def _write(send: Send, text: bytes) -> None:

@@ -6,6 +6,7 @@ kind `path` hands over everything to the end of the path, so that a `/` inside a
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -13,9 +14,19 @@ from starlette.requests import Request
 
 from api.errors import Problem
 from feeds.errors import InvalidRef
-from feeds.refs import FeedRef, MessageRef
+from feeds.refs import BlobRef, FeedRef, MessageRef
 
-__all__ = ["FEED_PATH", "MESSAGE_PATH", "feed_id", "feed_in", "message_id", "message_in", "message_path"]
+__all__ = [
+    "BLOB_PATH",
+    "FEED_PATH",
+    "MESSAGE_PATH",
+    "any_id",
+    "feed_id",
+    "feed_in",
+    "message_id",
+    "message_in",
+    "message_path",
+]
 
 _DATA: Final = "[A-Za-z0-9%s]{42}[AEIMQUYcgkosw048]="
 _SPELLED: Final = "^(?:%s%s[.]%s|%s?|ssb:(?://)?%s[/:][a-z0-9-]+[/:]%s)$"
@@ -40,6 +51,8 @@ def _described(kind: str, sigil: str, suffix: str, example: str) -> Mapping[str,
 MESSAGE_PATH: Final = _described("message", "%", "sha256", "g3hPVPDEO1Aj/uPl0+J2NlhFB2bbFLIHlty+YuqFZ3w=")
 FEED_PATH: Final = _described("feed", "@", "ed25519", "6CAxOI3f+LUOVrbAl0IemqiS7ATpQvr9Mdw9LC4+Uv0=")
 
+BLOB_PATH: Final = _described("blob", "&", "sha256", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
+
 _SUBPATH: Final = re.compile(r"(.+)/[a-z-]+")
 
 
@@ -59,14 +72,42 @@ def feed_id(text: str) -> str:
         raise _refusal("feed", text, error) from None
 
 
+def any_id(text: str) -> str:
+    """Canonical id of a feed, message or blob, in a sigil or ssb: spelling; Problem invalid-id for anything else."""
+    spelled = _plus(text)
+    for kind in (FeedRef, MessageRef, BlobRef):
+        if spelled.startswith(("@", "%", "&", "ssb:")):
+            with suppress(InvalidRef):
+                return str(kind.parse(spelled))
+    raise Problem("invalid-id", "This is no id of a feed, message or blob.")
+
+
+def blob_id(text: str) -> str:
+    """Canonical blob id; Problem invalid-id for anything else."""
+    try:
+        return str(BlobRef.parse(_plus(text)))
+    except InvalidRef as error:
+        raise _refusal("blob", text, error) from None
+
+
 def message_path(message: str) -> str:
     """Where a message is to be found."""
     return f"/v1/messages/{quote(message, safe='')}"
 
 
 def message_in(request: Request) -> str:
-    """The message id in a request's path."""
-    return message_id(request.path_params["id"])
+    """The message id in a request's path, without the query of a link (`%….sha256?unbox=…`)."""
+    return message_id(request.path_params["id"].partition("?")[0])
+
+
+def blob_path(blob: str) -> str:
+    """Where a blob is to be found."""
+    return f"/v1/blobs/{quote(blob, safe='')}"
+
+
+def blob_in(request: Request) -> str:
+    """The blob id in a request's path."""
+    return blob_id(request.path_params["id"])
 
 
 def feed_in(request: Request) -> str:
@@ -88,7 +129,7 @@ def _refusal(what: str, text: str, error: InvalidRef) -> Problem:
 
 
 def _is_id(text: str) -> bool:
-    for kind in (MessageRef, FeedRef):
+    for kind in (MessageRef, FeedRef, BlobRef):
         try:
             kind.parse(text)
         except InvalidRef:

@@ -10,6 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "AddressBody",
+    "BacklinkList",
+    "Blob",
+    "BlobAdded",
+    "BlobList",
+    "ChannelList",
     "Connected",
     "Contact",
     "ContactList",
@@ -21,8 +26,12 @@ __all__ = [
     "Info",
     "Message",
     "MessageList",
+    "MessageMeta",
     "Peer",
     "PeerList",
+    "PrivateMessageList",
+    "PrivateThread",
+    "PrivateThreadList",
     "ProblemDetails",
     "PublishBody",
     "Replication",
@@ -30,6 +39,10 @@ __all__ = [
     "Requested",
     "Status",
     "Sync",
+    "Thread",
+    "ThreadList",
+    "TypeList",
+    "VoteList",
     "Whoami",
 ]
 
@@ -136,12 +149,17 @@ class Status(Shape):
 # --- messages and feeds -----------------------------------------------------------------------------------------------
 
 
+class MessageMeta(Shape):
+    private: Literal[True]
+
+
 class Message(Shape):
     """A message as sbot gives it."""
 
     key: str = Field(description="Message id")
     value: dict[str, Any] = Field(description="The signed object, in its signed key order and number spelling")
     timestamp: int = Field(description="When this node received it: milliseconds since 1970")
+    meta: MessageMeta | None = Field(default=None, description="Only on messages that were decrypted for the answer")
 
 
 class MessageList(Shape):
@@ -160,13 +178,45 @@ class Content(BaseModel):
 Box = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}\.box", description="A message already encrypted")]
 
 
+class RecipientLink(BaseModel):
+    """A recipient as clients write it who also keep the name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    link: str
+
+
 class PublishBody(Shape):
     """What to publish."""
 
     content: Content | Box
-    recps: list[str] | None = Field(
-        default=None, max_length=0, description="Recipients; refused until messages can be encrypted"
+    recps: list[str | RecipientLink] | None = Field(
+        default=None,
+        min_length=1,
+        description="Feed ids: encrypt the message for these and ourselves, 7 in all at most",
     )
+
+
+class PrivateThread(Shape):
+    """A conversation that we can read."""
+
+    id: str = Field(description="Message id of its root, which need not be here")
+    messages: int
+    recps: list[str] = Field(description="Feeds that take part: authors and recipients")
+    tips: list[str] = Field(description="Messages that nothing in it answers yet; the `branch` of the next reply")
+    last: Message | None = Field(description="The message received last, decrypted")
+
+
+class PrivateThreadList(Shape):
+    items: list[PrivateThread]
+    next: str | None
+
+
+class PrivateMessageList(Shape):
+    items: list[Message]
+    next: str | None
+    recps: list[str]
+    tips: list[str]
 
 
 class DryRun(Shape):
@@ -194,6 +244,106 @@ class FeedList(Shape):
     next: str | None
 
 
+# --- threads, timelines, reactions ------------------------------------------------------------------------------------
+
+
+class ThreadSummary(Shape):
+    """A thread in the list of threads."""
+
+    id: str = Field(description="Id of its first message")
+    root: Message | None = Field(description="The first message; null while this node does not have it")
+    replies: int
+    authors: list[str] = Field(description="Of the first message and of the replies, in order of time")
+    latest: Message | None = Field(description="The latest reply; null when nobody has replied")
+    time: int = Field(description="Of the latest reply, else of the first message: the earlier of claimed and received")
+
+
+class ThreadList(Shape):
+    items: list[ThreadSummary]
+    next: str | None
+
+
+class ThreadMessage(Message):
+    """A message in its place in a thread."""
+
+    missing: list[str] = Field(description="Messages that it answers and that this node does not have")
+    replies: int = Field(description="Replies in the sub-thread that begins with it")
+    blocked: bool = Field(description="Its author is blocked by us")
+
+
+class Thread(Shape):
+    """A whole thread: every message after those that it answers."""
+
+    id: str
+    parent: str | None = Field(description="The thread that this one was carried off from")
+    replies: int
+    authors: list[str]
+    missing: list[str] = Field(description="Messages that others answer and that this node does not have")
+    truncated: bool = Field(description="The thread is longer than what is shown")
+    items: list[ThreadMessage]
+
+
+class Vote(Shape):
+    """The vote of an author that counts."""
+
+    key: str = Field(description="Id of the vote message")
+    author: str
+    value: Literal[1, -1]
+    expression: str
+    claimed: int | float | None = Field(description="When its author claims to have cast it: milliseconds since 1970")
+    timestamp: int = Field(description="When this node received it: milliseconds since 1970")
+
+
+class VoteTotals(Shape):
+    up: int
+    down: int
+    expressions: dict[str, int] = Field(description="The most frequent first")
+
+
+class VoteList(Shape):
+    id: str
+    totals: VoteTotals
+    items: list[Vote]
+    next: str | None
+
+
+class Backlink(Message):
+    """A message that points to another one."""
+
+    rel: str = Field(description="Path of the link inside its content")
+
+
+class BacklinkList(Shape):
+    items: list[Backlink]
+    next: str | None
+
+
+class Channel(Shape):
+    name: str
+    messages: int
+    subscribers: int
+    latest: int | None = Field(description="Time of its newest message; null when there is none")
+    subscribed: bool = Field(description="Whether we subscribe to it")
+
+
+class ChannelList(Shape):
+    items: list[Channel]
+    next: str | None
+
+
+class TypeCount(Shape):
+    type: str
+    messages: int
+
+
+class TypeList(Shape):
+    items: list[TypeCount]
+    next: str | None
+
+
+# --- the social graph -------------------------------------------------------------------------------------------------
+
+
 class Contact(Shape):
     id: str
 
@@ -201,6 +351,33 @@ class Contact(Shape):
 class ContactList(Shape):
     items: list[Contact]
     next: str | None
+
+
+# --- blobs ------------------------------------------------------------------------------------------------------------
+
+
+class Blob(Shape):
+    """A blob that is held, or wanted (then `size`, `added` and `used` are null)."""
+
+    id: str
+    held: bool
+    wanted: bool
+    size: int | None
+    added: int | None = Field(description="Milliseconds since 1970")
+    used: int | None = Field(description="When it was last read, roughly: milliseconds since 1970")
+    own: bool = Field(description="Added here, or named by a message of ours; never evicted")
+    pinned: bool
+
+
+class BlobList(Shape):
+    items: list[Blob]
+    next: str | None
+
+
+class BlobAdded(Shape):
+    id: str
+    size: int
+    type: str = Field(description="Media type, as far as the bytes tell it")
 
 
 # --- peers and replication --------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from feeds.conversation import normalise_channel, read_channels
 from feeds.database import Database
 from feeds.log import Entry
 from feeds.message import JsonValue
@@ -42,6 +43,13 @@ class OpenedEntry(NamedTuple):
     def as_kvt(self) -> bytes:
         """`{"key","value","timestamp","meta":{"private":true}}`, the content in plain."""
         return opened_kvt(self.entry.id, self.entry.text, self.entry.received, self.opened)
+
+    @property
+    def type(self) -> str | None:
+        """Type of the content."""
+        content = self.opened.content
+        kind = content.get("type") if isinstance(content, dict) else None
+        return kind if isinstance(kind, str) else None
 
     def value(self) -> bytes:
         """The value alone, the content in plain."""
@@ -90,9 +98,11 @@ class Wanted:
     author: str | None = None
     type: str | None = None
     root: str | None = None
+    """Replies in this thread; not its root."""
     since: float | None = None
     until: float | None = None
     channel: str | None = None
+    """Channel or hashtag, in any spelling."""
     mentions: str | None = None
     words: str | None = None
     """Words that must all occur in the texts of the content, in any case."""
@@ -102,7 +112,7 @@ class Wanted:
         return (
             (self.author is None or letter.author == self.author)
             and (self.type is None or letter.type == self.type)
-            and (self.root is None or letter.root == self.root)
+            and (self.root is None or (letter.root == self.root and letter.id != self.root))
             and (self.since is None or letter.claimed >= self.since)
             and (self.until is None or letter.claimed <= self.until)
         )
@@ -116,7 +126,7 @@ class Wanted:
         """Whether a content fits."""
         if not isinstance(content, dict):
             return False
-        if self.channel is not None and content.get("channel") != self.channel:
+        if self.channel is not None and normalise_channel(self.channel) not in read_channels(content):
             return False
         if self.mentions is not None and self.mentions not in _links(content.get("mentions")):
             return False
@@ -295,7 +305,7 @@ def _open(ring: KeyRing, entry: Entry) -> Opened | None:
 def _letter(one: OpenedEntry) -> Letter:
     entry, content = one.entry, one.opened.content
     members = content if isinstance(content, dict) else {}
-    kind, root = members.get("type"), members.get("root")
+    root = members.get("root")
     claimed = _claimed_time(entry.text)
     return Letter(
         entry.position,
@@ -303,7 +313,7 @@ def _letter(one: OpenedEntry) -> Letter:
         entry.author,
         claimed,
         min(claimed, float(entry.received)),
-        kind if isinstance(kind, str) else None,
+        one.type,
         root if isinstance(root, str) and is_message(root) else entry.id,
         tuple(link for link in _links(members.get("branch")) if is_message(link)),
         tuple(link for link in _links(members.get("recps")) if is_feed(link)),

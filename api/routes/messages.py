@@ -13,21 +13,25 @@ from starlette.responses import Response
 
 from api.answers import packed, unpacked
 from api.errors import Problem
-from api.ids import MESSAGE_PATH, feed_id, message_in
+from api.ids import MESSAGE_PATH, any_id, feed_id, message_id, message_in
+from api.letters import PRIVATE, UNBOX, WORDS, letter_answer, letters, opened_for, wants_opened
 from api.models import Message, MessageList
 from api.negotiation import Form, form
 from api.openapi import also, describe, listing
 from api.paging import PAGE, Chunk, Mark, is_descending, list_answer
 from api.parameters import Parameter, text, whole
+from api.selection import Selection
 from api.services import Services, services_of
+from feeds.content import content_type
 from feeds.formats.registry import format_of_feed
 from feeds.log import Entry
+from feeds.mailbox import Wanted
 
 __all__ = ["NOT_YET", "router"]
 
 router: Final = APIRouter(prefix="/v1/messages", tags=["messages"])
 
-NOT_YET: Final = ("channel", "root", "mentions", "private", "q")
+NOT_YET: Final = ("q",)
 """Filters that are promised for later; ignoring one would answer another question than was asked."""
 SCAN_CHUNK: Final = 1000
 SCAN_LIMIT: Final = 50_000
@@ -39,15 +43,20 @@ AUTHOR: Final = Parameter("author", text(512), "Feed id")
 TYPE: Final = Parameter("type", text(200), "Type of the content")
 SINCE: Final = Parameter("since", _TIME, "Claimed time in milliseconds since 1970, inclusive")
 UNTIL: Final = Parameter("until", _TIME, "Claimed time in milliseconds since 1970, inclusive")
+CHANNEL: Final = Parameter("channel", text(200), "Channel or hashtag, in any spelling")
+ROOT: Final = Parameter("root", text(512), "Id of the first message of a thread: only replies to it")
+MENTIONS: Final = Parameter("mentions", text(512), "Id of a feed, message or blob: only what mentions it")
 
 
 @router.get(
     "",
     summary="Messages in the order received",
     responses=listing(MessageList, "A page of messages"),
-    openapi_extra=describe(AUTHOR, TYPE, SINCE, UNTIL, *PAGE),
+    openapi_extra=describe(AUTHOR, TYPE, SINCE, UNTIL, CHANNEL, ROOT, MENTIONS, PRIVATE, *PAGE),
 )
 async def list_messages(request: Request) -> Response:
+    if PRIVATE.of(request):
+        return await _letters(request)
     for name in NOT_YET:
         if name in request.query_params:
             raise Problem("filter-not-available", f"The filter {name} is not available yet.", parameter=name)
@@ -58,9 +67,38 @@ async def list_messages(request: Request) -> Response:
         type=TYPE.of(request),
         since=SINCE.of(request),
         until=UNTIL.of(request),
+        selection=_selection(request),
         descending=is_descending(request),
     )
     return await list_answer(request, fetch, name="messages")
+
+
+async def _letters(request: Request) -> Response:
+    """The same list of the private messages that we can read, in plain."""
+    author, root, mentioned = AUTHOR.of(request), ROOT.of(request), MENTIONS.of(request)
+    wanted = Wanted(
+        author=None if author is None else feed_id(author),
+        type=TYPE.of(request),
+        since=SINCE.of(request),
+        until=UNTIL.of(request),
+        channel=CHANNEL.of(request),
+        root=None if root is None else message_id(root),
+        mentions=None if mentioned is None else any_id(mentioned),
+        words=WORDS.of(request),
+    )
+    return await list_answer(request, letters(request, wanted), name="letters")
+
+
+def _selection(request: Request) -> Selection | None:
+    """What the filters that go by an index of their own ask for."""
+    channel, root, mentioned = CHANNEL.of(request), ROOT.of(request), MENTIONS.of(request)
+    if channel is None and root is None and mentioned is None:
+        return None
+    return Selection(
+        channel=channel,
+        root=None if root is None else message_id(root),
+        mentions=None if mentioned is None else any_id(mentioned),
+    )
 
 
 class _MessageFetch:
@@ -74,9 +112,12 @@ class _MessageFetch:
         type: str | None,
         since: int | None,
         until: int | None,
+        selection: Selection | None,
         descending: bool,
     ) -> None:
         self._log = services.log
+        self._database = services.database
+        self._selection = selection
         self._author = author
         self._type = type
         self._since = since
@@ -85,7 +126,7 @@ class _MessageFetch:
         self._end = services.log.position
 
     async def __call__(self, mark: Mark | None, limit: int) -> Chunk:
-        if self._since is None and self._until is None:
+        if self._selection is None and self._since is None and self._until is None:
             entries = await self._read(mark, limit + 1)
             return _chunk(entries[:limit], more=len(entries) > limit)
         return await self._scan(mark, limit)
@@ -93,14 +134,15 @@ class _MessageFetch:
     async def _scan(self, mark: Mark | None, limit: int) -> Chunk:
         found: list[Entry] = []
         looked_at = 0
+        at_once = SCAN_CHUNK if self._selection is None or self._is_narrowed() else limit + 1
         while looked_at < SCAN_LIMIT:
-            entries = await self._read(mark, SCAN_CHUNK)
+            entries = await self._read(mark, at_once)
             for entry in entries:
-                if self._in_time(entry):
+                if self._fits(entry):
                     if len(found) == limit:
                         return _chunk(found, more=True)
                     found.append(entry)
-            if len(entries) < SCAN_CHUNK:
+            if len(entries) < at_once:
                 return _chunk(found, more=False)
             looked_at += len(entries)
             mark = entries[-1].position
@@ -110,10 +152,33 @@ class _MessageFetch:
         position = int(mark or 0)
         if self._descending and mark is not None and position <= 1:
             return []
+        if self._selection is not None:
+            return await self._select(self._selection, position, limit)
         entries = await self._log.entries_after(
             position, limit, author=self._author, type=self._type, descending=self._descending
         )
         return [entry for entry in entries if entry.position <= self._end]
+
+    async def _select(self, selection: Selection, position: int, limit: int) -> list[Entry]:
+        if self._descending and not position:
+            position = self._end + 1
+        entries = await self._database.read(
+            lambda connection: selection.read(connection, position, limit, descending=self._descending)
+        )
+        return [entry for entry in entries if entry.position <= self._end]
+
+    def _is_narrowed(self) -> bool:
+        """Whether something besides the selection decides."""
+        return any(rule is not None for rule in (self._author, self._type, self._since, self._until))
+
+    def _fits(self, entry: Entry) -> bool:
+        if self._selection is not None and not (
+            self._selection.is_named_in(entry.text)
+            and (self._author is None or entry.author == self._author)
+            and (self._type is None or _type(entry.text) == self._type)
+        ):
+            return False
+        return (self._since is None and self._until is None) or self._in_time(entry)
 
     def _in_time(self, entry: Entry) -> bool:
         claimed = _claimed_time(entry.text)
@@ -122,6 +187,12 @@ class _MessageFetch:
 
 def _chunk(entries: list[Entry], *, more: bool) -> Chunk:
     return Chunk([entry.as_kvt() for entry in entries], entries[-1].position if more else None)
+
+
+def _type(text: bytes) -> str | None:
+    value = unpacked(text)
+    content = value.get("content") if isinstance(value, dict) else None
+    return content_type(content) if isinstance(content, dict) else None
 
 
 class _Claim(msgspec.Struct):
@@ -161,10 +232,13 @@ async def raw_message(request: Request) -> Response:
     "/{id:path}",
     summary="One message",
     responses=also(200, Message, "The message", Form.MSGPACK),
-    openapi_extra=describe(path=MESSAGE_PATH),
+    openapi_extra=describe(PRIVATE, UNBOX, path=MESSAGE_PATH),
 )
 async def one_message(request: Request) -> Response:
     entry = await _entry(request)
+    if wants_opened(request):
+        opened = opened_for(request, services_of(request), entry)
+        return letter_answer(request, entry.as_kvt() if opened is None else opened.as_kvt())
     wanted = form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK))
     headers = _cached(entry, "" if wanted is Form.JSON else ";msgpack")
     if _unchanged(request, headers["ETag"]):

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.answers import document
 from api.bodies import Body, read_object, wrong
-from api.drafts import measure, refuse_recipients
+from api.drafts import measure
 from api.errors import Problem
 from api.idempotency import FirstAnswers, KeyTaken, key_header
 from api.ids import message_path
@@ -19,7 +19,7 @@ from api.openapi import also, describe
 from api.parameters import Parameter, Reading, Unfit, flag
 from api.services import Services, services_of
 from feeds.log import Entry
-from feeds.message import JsonObject
+from feeds.message import JsonObject, JsonValue
 
 __all__ = ["router"]
 
@@ -62,24 +62,29 @@ async def publish(request: Request) -> Response:
     expected = IF_MATCH.of(request)
     only_measure = DRY_RUN.of(request)
     order = await read_object(request, services.settings)
-    content = _content(order)
+    content, recps = _content(order)
     if only_measure:
-        return document(request, measure(services, content))
+        return document(request, measure(services, content, recps))
     if key is None:
-        return _created(await services.ingest.publish(content, if_sequence=expected))
-    return await _publish_once(services, content, expected, key, order.raw)
+        return _created(await services.ingest.publish(content, recps=recps, if_sequence=expected))
+    return await _publish_once(services, content, recps, expected, key, order.raw)
 
 
 async def _publish_once(
-    services: Services, content: JsonObject | str, expected: int | None, key: str, raw: bytes
+    services: Services,
+    content: JsonObject | str,
+    recps: list[JsonValue] | None,
+    expected: int | None,
+    key: str,
+    raw: bytes,
 ) -> Response:
     """Publish under an Idempotency-Key, or answer what was published under it before."""
     answers = FirstAnswers(services.database, services.now)
     first = answers.find(key, raw)
     if first is None:
         try:
-            entry = await services.ingest.publish(content, if_sequence=expected, also=answers.recorder(key, raw))
-            return _created(entry)
+            also = answers.recorder(key, raw)
+            return _created(await services.ingest.publish(content, recps=recps, if_sequence=expected, also=also))
         except KeyTaken:
             first = answers.find(key, raw)
     published = None if first is None else await services.log.get(first)
@@ -95,15 +100,13 @@ def _created(entry: Entry, *, replayed: bool = False) -> Response:
     return Response(entry.as_kvt(), 201, headers, Form.JSON)
 
 
-def _content(order: Body) -> JsonObject | str:
+def _content(order: Body) -> tuple[JsonObject | str, list[JsonValue] | None]:
+    """What to publish, and for whom if not for everybody."""
     order.only("content", "recps")
-    recipients = order.get("recps")
-    if not isinstance(recipients, list | None):
+    recps = order.get("recps")
+    if not isinstance(recps, list | None):
         raise wrong("recps", "must be a list")
-    if recipients:
-        raise Problem("private-not-available", "This node cannot encrypt messages for recps yet.")
     content = order.required("content")
     if not isinstance(content, dict | str):
         raise wrong("content", "must be an object, or an already encrypted message")
-    refuse_recipients(content)
-    return content
+    return content, recps

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from api.events import EventStream, StreamFilter
 from api.ids import feed_id
+from api.letters import PRIVATE
 from api.openapi import describe
 from api.parameters import Parameter, listed, text, whole
 from api.services import services_of
@@ -29,10 +30,12 @@ LAST_EVENT_ID: Final = Parameter(
     "/v1/stream",
     summary="Live events",
     responses={200: {"description": "Events `message`, `peer`, `sync`", "content": {"text/event-stream": {}}}},
-    openapi_extra=describe(TYPES, FEEDS, SINCE, LAST_EVENT_ID),
+    openapi_extra=describe(TYPES, FEEDS, PRIVATE, SINCE, LAST_EVENT_ID),
 )
 async def stream(request: Request) -> Response:
-    wanted = StreamFilter.parse(listed(TYPES, request), map(feed_id, listed(FEEDS, request)))
+    wanted = StreamFilter.parse(
+        listed(TYPES, request), map(feed_id, listed(FEEDS, request)), private=bool(PRIVATE.of(request))
+    )
     since = LAST_EVENT_ID.of(request)
     if since is None:
         since = SINCE.of(request)

@@ -45,7 +45,22 @@ COMMANDS: tuple[Command, ...] = (
     Command("status", "status:status", "", "what the running node holds and does"),
     Command("manifest", "remote:manifest", "", "every muxrpc method of the running node"),
     Command("publish", "publish:publish", "--type T [--KEY VALUE …] | .", "sign and store a message", group="messages"),
-    Command("get", "messages:get", "ID", "one message by its id", group="messages"),
+    Command("get", "messages:get", "ID [--private]", "one message by its id", group="messages"),
+    Command(
+        "private.publish",
+        "private:publish",
+        "ID… --type T [--KEY VALUE …] | ID… .",
+        "encrypt, sign and store a message for some",
+        group="messages",
+    ),
+    Command(
+        "private.read",
+        "private:read",
+        "[--limit N] [--reverse] [--live] [--author ID]",
+        "private messages that we can read",
+        group="messages",
+    ),
+    Command("private.unbox", "private:unbox", "TEXT|ID", "decrypt a text or a message", group="messages"),
     Command(
         "createLogStream",
         "messages:stream",

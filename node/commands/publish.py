@@ -2,12 +2,13 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
 from node import display
 from node.commands.catalogue import Invocation
-from node.commands.remote import ask, print_answer, request
+from node.commands.remote import Request, ask, print_answer, request
 from node.errors import UsageError
 
 TEXTS = ("type", "text", "channel", "name", "title", "description", "summary")
@@ -19,23 +20,29 @@ LARGEST_INPUT = 1024 * 1024
 def publish(invocation: Invocation) -> int:
     """Sign and store a message; prints it as the node stored it."""
     found = request(invocation, texts=TEXTS)
-    if found.words in ((".",), ("-",)):
-        if found.options:
-            raise UsageError("sbot publish . takes the whole content from standard input; leave the other options out.")
-        content = _from_input()
-    elif found.words or not found.options:
-        raise UsageError(
-            'Give the content as options (--type post --text "hi"), or as JSON on standard input with: sbot publish .'
-        )
-    else:
-        content = found.options
-        if not isinstance(content.get("type"), str):
-            raise UsageError("A message needs a type, as in --type post.")
-    answer = ask(found, "publish", [content])
+    answer = ask(found, "publish", [read_content(found, found.words, "publish")])
     if not found.output.pretty:
         return print_answer(found, answer)
     found.output.line(display.message(answer))
     return 0
+
+
+def read_content(found: Request, words: Sequence[str], command: str) -> Any:
+    """The content that a command line gives: its options, or with the one word `.` what is on standard input."""
+    if tuple(words) in ((".",), ("-",)):
+        if found.options:
+            raise UsageError(
+                f"sbot {command} . takes the whole content from standard input; leave the other options out."
+            )
+        return _from_input()
+    if words or not found.options:
+        raise UsageError(
+            'Give the content as options (--type post --text "hi"), or as JSON on standard input with: '
+            f"sbot {command} ."
+        )
+    if not isinstance(found.options.get("type"), str):
+        raise UsageError("A message needs a type, as in --type post.")
+    return found.options
 
 
 def _from_input() -> Any:

@@ -94,9 +94,11 @@ async def test_one_after_another_and_all_at_once(api: Api) -> None:
         (b'{"content":{"type":"post"},"recipients":["@x"]}', 422, "invalid-body"),
         (b'{"content":{"type":"post"},"\\ud800/~":1}', 422, "invalid-body"),
         (b'{"content":{"type":"post"},"recps":"@x"}', 422, "invalid-body"),
-        (b'{"content":{"type":"post"},"recps":["@x"]}', 422, "private-not-available"),
-        (b'{"content":{"type":"post","recps":["@x"]}}', 422, "private-not-available"),
-        (b'{"content":{"type":"post","recps":"@x"}}', 422, "private-not-available"),
+        (b'{"content":{"type":"post"},"recps":["@x"]}', 422, "invalid-message"),
+        (b'{"content":{"type":"post"},"recps":[]}', 422, "invalid-message"),
+        (b'{"content":{"type":"post","recps":["@x"]}}', 422, "invalid-message"),
+        (b'{"content":{"type":"post","recps":"@x"}}', 422, "invalid-message"),
+        (b'{"content":{"type":"post","recps":[]}}', 422, "invalid-message"),
         (b'{"content":{}}', 422, "invalid-message"),
         (b'{"content":{"type":1}}', 422, "invalid-message"),
         (b'{"content":{"type":"ab"}}', 422, "invalid-message"),
@@ -274,7 +276,7 @@ async def test_a_dry_run_refuses_what_publishing_refuses(shared: Api) -> None:
     for body, problem in (
         ({"content": {"type": "x"}}, "invalid-message"),
         ({"content": {"type": "post", "text": "x" * 9000}}, "message-too-large"),
-        ({"content": {"type": "post"}, "recps": ["@x"]}, "private-not-available"),
+        ({"content": {"type": "post"}, "recps": ["@x"]}, "invalid-message"),
     ):
         assert code(await shared.client.post("/v1/messages?dry_run=true", json=body)) == problem
 
