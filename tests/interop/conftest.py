@@ -19,25 +19,35 @@ from tests.interop.our_node import OurNode
 from tests.interop.relay import Relay
 
 HERE = Path(__file__).parent
-SLOWEST_TEST_SECONDS = 300  # the first test waits for npm
+MISSING = pytest.StashKey[str]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.interop)
-            item.add_marker(pytest.mark.timeout(SLOWEST_TEST_SECONDS + packages.INSTALL_SECONDS))
 
 
-@pytest.fixture(scope="session")
-def javascript() -> None:
-    """The npm packages are installed, or the test is skipped or fails."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Installs before the tests begin, so that no test's own time runs out over it."""
+    wanted = any(HERE in item.path.parents for item in session.items)
+    if not wanted or session.config.option.collectonly:
+        return
     try:
         packages.install()
     except packages.PackagesMissing as missing:
-        if packages.REQUIRED:
-            pytest.fail(f"the interop suite is required here but cannot run: {missing}")
-        pytest.skip(str(missing))
+        session.config.stash[MISSING] = str(missing)
+
+
+@pytest.fixture
+def javascript(request: pytest.FixtureRequest) -> None:
+    """The npm packages are installed, or the test is skipped or fails."""
+    missing = request.config.stash.get(MISSING, None)
+    if missing is None:
+        return
+    if packages.REQUIRED:
+        pytest.fail(f"the interop suite is required here but cannot run: {missing}")
+    pytest.skip(missing)
 
 
 @pytest.fixture
