@@ -7,7 +7,7 @@ taken the last one, a slow reader costs no memory.
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
 from urllib.parse import quote_plus
 
@@ -21,7 +21,7 @@ from api.negotiation import Form, form
 from api.parameters import Parameter, choice, text, whole
 from api.services import services_of
 
-__all__ = ["MAX_LIMIT", "PAGE", "Chunk", "Fetch", "Mark", "is_descending", "list_answer", "slice_of"]
+__all__ = ["MAX_LIMIT", "NEWEST_FIRST", "PAGE", "Chunk", "Fetch", "Mark", "is_descending", "list_answer", "slice_of"]
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 500
@@ -34,6 +34,12 @@ CURSOR: Final = Parameter("cursor", text(512), "`next` of the page before")
 ORDER: Final = Parameter("order", choice("asc", "desc"), "Oldest first (the default) or newest first")
 PAGE: Final = (LIMIT, CURSOR, ORDER)
 """The parameters that every list takes."""
+NEWEST_FIRST: Final = (
+    LIMIT,
+    CURSOR,
+    Parameter("order", choice("asc", "desc"), "Newest first (the default) or oldest first"),
+)
+"""The same for a list that begins with the newest."""
 
 Mark = int | str
 
@@ -51,20 +57,30 @@ Fetch = Callable[[Mark | None, int], Awaitable[Chunk]]
 FORMS: Final = (Form.JSON, Form.NDJSON, Form.MSGPACK)
 
 
-def is_descending(request: Request) -> bool:
-    """Whether a list is wanted newest first."""
-    return ORDER.of(request) == "desc"
+def is_descending(request: Request, *, newest_first: bool = False) -> bool:
+    """Whether a list is wanted newest first; newest_first -- what it is when nothing is said."""
+    wanted = ORDER.of(request)
+    return newest_first if wanted is None else wanted == "desc"
 
 
-async def list_answer(request: Request, fetch: Fetch, *, name: str, kind: type[int] | type[str] = int) -> Response:
+async def list_answer(
+    request: Request,
+    fetch: Fetch,
+    *,
+    name: str,
+    kind: type[int] | type[str] = int,
+    newest_first: bool = False,
+    members: Mapping[str, object] | None = None,
+) -> Response:
     """A page, or all as NDJSON.
 
-    kind -- what marks of this list are; name -- goes into cursors, so that one list refuses another's.
+    kind -- what marks of this list are; name -- goes into cursors, so that one list refuses another's; newest_first --
+    as for `is_descending`; members -- what a page has beside its items.
     """
     wanted = form(request.headers.get("accept"), FORMS)
     limit = LIMIT.of(request)
     cursor = CURSOR.of(request)
-    name = f"{name}.{'desc' if is_descending(request) else 'asc'}"
+    name = f"{name}.{'desc' if is_descending(request, newest_first=newest_first) else 'asc'}"
     mark = None if cursor is None else _decode(cursor, name, kind)
     if wanted is Form.NDJSON:
         first = await fetch(mark, min(limit or STREAM_CHUNK, STREAM_CHUNK))
@@ -75,9 +91,10 @@ async def list_answer(request: Request, fetch: Fetch, *, name: str, kind: type[i
     if following is not None:
         headers["Link"] = f'<{_with_cursor(request, following)}>; rel="next"'
     if wanted is Form.MSGPACK:
-        whole_page = {"items": [unpacked(item) for item in chunk.items], "next": following}
+        whole_page = {"items": [unpacked(item) for item in chunk.items], "next": following, **(members or {})}
         return Response(packed(whole_page), media_type=Form.MSGPACK, headers=headers)
-    body = b'{"items":[%b],"next":%b}' % (b",".join(chunk.items), orjson.dumps(following))
+    beside = b"," + orjson.dumps(members)[1:-1] if members else b""
+    body = b'{"items":[%b],"next":%b%b}' % (b",".join(chunk.items), orjson.dumps(following), beside)
     return Response(body, media_type=Form.JSON, headers=headers)
 
 

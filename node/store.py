@@ -13,7 +13,7 @@ from feeds.database import Database
 from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
 from feeds.formats.registry import format_of_feed
-from feeds.indexer import Indexer
+from feeds.indexer import Indexer, View
 from feeds.ingest import Ingest
 from feeds.keys import Keypair
 from feeds.live import Live
@@ -23,10 +23,14 @@ from feeds.migrations import FEEDS
 from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
 from feeds.views import message_types
+from feeds.views.channels import Channels
 from feeds.views.links import Links
 from feeds.views.message_types import MessageTypes
 from feeds.views.private_index import PrivateIndex
 from feeds.views.social_graph import Contacts, SocialGraph
+from feeds.views.threads import Threads
+from feeds.views.timeline import Timeline
+from feeds.views.votes import Votes
 from replication.migrations import REPLICATION
 
 log = logging.getLogger("node.store")
@@ -55,7 +59,17 @@ async def open_store(
     try:
         receive_log = await Log.open(database, type_index=message_types.positions)
         ring = KeyRing([keypair])
-        indexer = await Indexer.open(database, [Contacts(), MessageTypes(), Links(), PrivateIndex(ring)])
+        views: list[View] = [
+            Contacts(),
+            MessageTypes(),
+            Links(),
+            PrivateIndex(ring),
+            Timeline(),
+            Threads(),
+            Votes(),
+            Channels(),
+        ]
+        indexer = await Indexer.open(database, views)
         graph = await SocialGraph.open(database, indexer)
         mailbox = Mailbox(database, ring)
         live = Live(receive_log.position)

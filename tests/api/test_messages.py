@@ -124,7 +124,6 @@ async def test_a_message_is_its_stored_text(api: Api) -> None:
         ("ssb:feed/ed25519/" + "A" * 43 + "=", 400, "invalid-id"),
         ("x" * 5000, 400, "invalid-id"),
         (quote(builders.message_id(1), safe="") + "/nonsense", 404, "not-found"),
-        (quote(builders.message_id(1), safe="") + "/backlinks", 404, "not-found"),
         (quote(builders.message_id(1), safe="") + "/", 400, "invalid-id"),
     ],
 )

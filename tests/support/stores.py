@@ -18,16 +18,29 @@ from feeds.mailbox import Mailbox
 from feeds.migrations import FEEDS
 from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
+from feeds.views.channels import Channels
 from feeds.views.links import Links
 from feeds.views.message_types import MessageTypes, positions
 from feeds.views.private_index import PrivateIndex
 from feeds.views.social_graph import Contacts, SocialGraph
+from feeds.views.threads import Threads
+from feeds.views.timeline import Timeline
+from feeds.views.votes import Votes
 from tests.support import builders
 
 
 def views_for(own: Keypair) -> tuple[View, ...]:
     """Every view of a node with this key."""
-    return (Contacts(), MessageTypes(), Links(), PrivateIndex(KeyRing([own])))
+    return (
+        Contacts(),
+        MessageTypes(),
+        Links(),
+        PrivateIndex(KeyRing([own])),
+        Timeline(),
+        Threads(),
+        Votes(),
+        Channels(),
+    )
 
 
 VIEWS: tuple[View, ...] = views_for(builders.keypair("own"))
