@@ -16,7 +16,7 @@ from feeds.formats.base import FeedFormat
 from feeds.keys import Keypair
 from feeds.message import Draft, JsonObject, JsonValue, Message, Tip
 from feeds.private import sealing
-from feeds.validation import extend
+from feeds.validation import check_next
 
 __all__ = ["Publisher", "State"]
 
@@ -103,11 +103,13 @@ class Publisher:
             raise SequenceMismatch(if_sequence, tip.sequence)
         timestamp = _later(int(now), last_timestamp)
         message = self._format.create(self._keypair, tip, content, timestamp, self._hmac_key)
-        verdict = extend(self._format, self.id, tip, [message.text], self._hmac_key)
-        if len(verdict.accepted) != 1 or verdict.accepted[0].id != message.id:
-            reason = verdict.rejections[0].reason if verdict.rejections else "it does not read back as it was written"
-            raise InvalidMessage(f"the validator refuses this message: {reason}", "content")
-        return verdict.accepted[0]
+        try:
+            read = check_next(self._format, message.text, tip, self._hmac_key)
+        except InvalidMessage as error:
+            raise InvalidMessage(f"the validator refuses this message: {error}", "content") from error
+        if read.id != message.id:
+            raise InvalidMessage("this message does not read back as it was written", "content")
+        return read
 
 
 def _later(now: int, last: float | None) -> int:

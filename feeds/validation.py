@@ -1,21 +1,17 @@
-"""Chain rules over any feed format: what of a batch of texts extends a feed.
+"""The verdict about one message, as the next of its feed or alone, over any feed format.
 
-Pure and blocking: callers run it in a worker thread. A whole batch is prepared, then a whole batch is verified; mixing
-the two per message loses a fifth of the speed (speed.md). Verdicts are data: whatever the bytes, nothing is raised.
-What is refused blames whoever delivered it; only a fork, with its author's own signature under it, says something about
-the feed.
+Runs of many messages are judged by `feeds.admission`, which prepares and verifies them as wholes; this is for one at a
+time: what we are about to publish, and what was fetched out of order. Both ask the format the same questions.
 """
 
-import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from feeds.errors import InvalidMessage
 from feeds.formats.base import FeedFormat
 from feeds.message import EMPTY, Message, Tip
 
-__all__ = ["EMPTY", "Extension", "Rejection", "Tip", "check_alone", "extend"]
+__all__ = ["EMPTY", "Rejection", "Tip", "check_alone", "check_next"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,71 +29,6 @@ class Rejection:
     """For people: which member, what was found, and the byte where it makes sense."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
-    """What a batch does to a feed. Everything after the first rejection was not looked at."""
-
-    accepted: list[Message] = field(default_factory=list)
-    """The valid continuation of the tip, in order."""
-    duplicates: list[int] = field(default_factory=list)
-    """Indexes of texts at or before the tip; their signatures were not checked."""
-    rejections: list[Rejection] = field(default_factory=list)
-    """At most one: the first text that is neither."""
-    fork: Message | None = None
-    """A message with a valid signature that belongs to another branch than our tip: evidence against the author."""
-
-
-def extend(
-    form: FeedFormat,
-    author: str,
-    tip: Tip,
-    texts: Sequence[bytes],
-    hmac_key: bytes | None = None,
-) -> Extension:
-    """Checks texts of one author, in order, as the continuation of a feed whose end is tip."""
-    accepted: list[Message] = []
-    indexes: list[int] = []
-    duplicates: list[int] = []
-    rejection: Rejection | None = None
-    fork: Message | None = None
-    sequence, previous = tip
-    for index, text in enumerate(texts):
-        try:
-            message = form.prepare(text, hmac_key)
-        except InvalidMessage as error:
-            rejection = _unreadable(form, index, text, error)
-            break
-        if message.author != author:
-            rejection = _reject(index, message, "invalid", f"author is {message.author}, expected {author}")
-            break
-        # What follows directly does so in every format; asking the format costs more than all of this loop.
-        if message.previous == previous and message.sequence == sequence + 1:
-            accepted.append(message)
-            indexes.append(index)
-            sequence, previous = message.sequence, message.id
-            continue
-        fault = form.check_chain(message, Tip(sequence, previous))
-        assert fault is not None, f"{form.name} links messages otherwise than by sequence and previous"
-        kind, _, reason = fault
-        if kind == "known":
-            other = _other_branch(message, tip, accepted)
-            if other is None:
-                duplicates.append(index)
-                continue
-            kind, reason = "fork", f"{other} is another message with this sequence"
-        fork = message if kind == "fork" else None
-        rejection = _reject(index, message, kind, reason)
-        break
-    candidates = [*accepted, fork] if fork is not None else accepted
-    bad = form.first_bad_signature(candidates, hmac_key)
-    if bad >= 0:
-        index = indexes[bad] if bad < len(indexes) else rejection.index if rejection else 0
-        rejection = _reject(index, candidates[bad], "invalid", "signature is not the author's over this message")
-        accepted, fork = accepted[:bad], None
-        duplicates = [duplicate for duplicate in duplicates if duplicate < index]
-    return Extension(accepted, duplicates, [] if rejection is None else [rejection], fork)
-
-
 def check_alone(form: FeedFormat, text: bytes, hmac_key: bytes | None = None) -> Message:
     """A single message fetched out of order: all checks but its place in the chain. Raises InvalidMessage."""
     message = form.prepare(text, hmac_key)
@@ -106,22 +37,10 @@ def check_alone(form: FeedFormat, text: bytes, hmac_key: bytes | None = None) ->
     return message
 
 
-def _other_branch(message: Message, tip: Tip, accepted: Sequence[Message]) -> str | None:
-    """The id of the message that holds this one's place, where that is at hand and another one."""
-    held = None
-    if message.sequence == tip.sequence:
-        held = tip.id
-    elif message.sequence > tip.sequence:
-        held = accepted[message.sequence - tip.sequence - 1].id
-    return held if held is not None and held != message.id else None
-
-
-def _reject(index: int, message: Message, kind: Literal["invalid", "fork", "gap"], reason: str) -> Rejection:
-    return Rejection(index, message.id, message.author, message.sequence, kind, reason)
-
-
-def _unreadable(form: FeedFormat, index: int, text: bytes, error: InvalidMessage) -> Rejection:
-    author = sequence = None
-    with contextlib.suppress(InvalidMessage):
-        author, sequence = form.peek(text)
-    return Rejection(index, None, author, sequence, "invalid", str(error))
+def check_next(form: FeedFormat, text: bytes, tip: Tip, hmac_key: bytes | None = None) -> Message:
+    """A message as the one that follows `tip` in its feed. Raises InvalidMessage."""
+    message = check_alone(form, text, hmac_key)
+    fault = form.check_chain(message, tip)
+    if fault is not None:
+        raise InvalidMessage(fault.reason, fault.field)
+    return message

@@ -1,7 +1,7 @@
 """Syncing from one node to another against validating the same messages alone.
 
 Two processes of our node on loopback: one holds the messages, the other asks for their feeds and dials. Wall time from
-the dial until the second one holds everything, as its HTTP API tells it, divided by the time that `feeds.validation`
+the dial until the second one holds everything, as its HTTP API tells it, divided by the time that `feeds.admission`
 alone needs for the same messages with as many threads as there are cores. Both are measured in turn; the medians count.
 The CPU seconds (both nodes with their child processes, against the validation) tell the same on a machine that is busy.
 
@@ -20,37 +20,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from feeds.formats.registry import format_of_feed
-from feeds.message import EMPTY
-from feeds.validation import extend
 from tests.benchmarks import nodes
+from tests.benchmarks.judging import by_author, validate
 
 REACH = 1.5
-CHUNK = 512
 
 
 def validate_all(texts: Sequence[bytes], threads: int) -> dict[str, float]:
-    """Validates everything: feeds dealt out to the threads, each feed in chunks. Seconds by the clock, and of CPU."""
-    feeds: dict[str, list[bytes]] = {}
-    for text in texts:
-        feeds.setdefault(json.loads(text)["author"], []).append(text)
-
-    def one_feed(author: str) -> int:
-        form, tip, accepted = format_of_feed(author), EMPTY, 0
-        for chunk in nodes.batches(feeds[author], CHUNK):
-            extension = extend(form, author, tip, chunk)
-            accepted += len(extension.accepted)
-            last = extension.accepted[-1]
-            tip = type(EMPTY)(last.sequence, last.id)
-        return accepted
-
+    """Validates everything: feeds dealt out to the threads. Seconds by the clock, and of CPU."""
+    feeds = by_author(texts)
     with ThreadPoolExecutor(threads) as pool:
         begun, cpu = time.perf_counter(), time.process_time()
-        total = sum(pool.map(one_feed, feeds))
-        used = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
-    if total != len(texts):
-        raise SystemExit(f"only {total} of {len(texts)} messages are valid")
-    return used
+        all(pool.map(validate, feeds))
+        return {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
 
 
 async def sync_once(source: Path, target: Path, messages: int, feeds: Sequence[str]) -> dict[str, float]:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from feeds.admission import BAD_SIGNATURES_ALLOWED, Item, Outcome, Task, Verdict, judge, judge_contradictions, share
 from feeds.formats.registry import CLASSIC
 from feeds.message import EMPTY, Message, Tip
-from feeds.validation import extend
 from tests.support.builders import Feed, chain, keypair
+from tests.support.chain_model import extend
 
 FEED = chain("one", 24)
 Damage = Callable[[bytes], bytes]
@@ -307,8 +307,10 @@ DAMAGES = st.sampled_from([None, None, None, tampered, garbled])
 
 @settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 12), DAMAGES), max_size=14), st.integers(0, 6))
-def test_the_longest_valid_prefix_is_what_extend_finds(picks: list[tuple[int, Damage | None]], held: int) -> None:
-    """A delivery in order of sequence, without second chances, is judged as `validation.extend` judges it."""
+def test_the_longest_valid_prefix_is_what_the_simple_model_finds(
+    picks: list[tuple[int, Damage | None]], held: int
+) -> None:
+    """A delivery in order of sequence, without second chances, is judged as the simple model judges it."""
     base = Tip(held, FEED.ids[held - 1]) if held else EMPTY
     seen: dict[int, bytes] = {}
     for sequence, damage in picks:

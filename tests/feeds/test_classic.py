@@ -17,7 +17,7 @@ from feeds.formats.classic_exact import read_exact
 from feeds.formats.classic_fast import read_fast
 from feeds.formats.registry import CLASSIC, format_named, format_of_feed
 from feeds.message import EMPTY, JsonObject, Message, Tip
-from feeds.validation import check_alone, extend
+from feeds.validation import check_alone, check_next
 from tests.support.builders import Feed, chain, generate, keypair, message_id, signed_text
 from tests.support.vectors import entries, shared
 
@@ -32,12 +32,9 @@ def verdict(text: str, state: dict[str, Any] | None, hmac_key: str | None) -> st
     raw = text.encode("utf-8", "surrogatepass")
     try:
         secret = None if hmac_key is None else keys.parse_hmac_key(hmac_key)
-        author, _ = CLASSIC.peek(raw)
+        return check_next(CLASSIC, raw, tip, secret).id
     except (InvalidKey, InvalidMessage):
         return None
-    extension = extend(CLASSIC, author, tip, [raw], secret)
-    assert len(extension.accepted) + len(extension.rejections) == 1
-    return extension.accepted[0].id if extension.accepted else None
 
 
 # Where ssb-validate and ssb-classic disagree, protocol.md section 7 decides: ssb-validate, but a timestamp is a number.
@@ -67,7 +64,7 @@ def test_generated_feeds() -> None:
     for entry in entries("classic-feeds.jsonl.gz"):
         text = entry["value_json"].encode()
         author, _ = CLASSIC.peek(text)
-        (message,) = extend(CLASSIC, author, tips.get(author, EMPTY), [text]).accepted
+        message = check_next(CLASSIC, text, tips.get(author, EMPTY))
         assert message.id == entry["key"]
         assert message.text == text
         tips[author] = Tip(message.sequence, message.id)
@@ -365,12 +362,13 @@ def test_create(hmac_key: bytes | None) -> None:
     first = CLASSIC.create(ME, EMPTY, POST, 1500000000000, hmac_key)
     second = CLASSIC.create(ME, Tip(1, first.id), {"type": "post", "n": 0.5, "2": 1, "1": 2}, 1.5, hmac_key)
     third = CLASSIC.create(ME, Tip(2, second.id), "YWJj.box", 3, hmac_key)
-    extension = extend(CLASSIC, ME.id, EMPTY, [first.text, second.text, third.text], hmac_key)
-    assert extension.accepted == [first, second, third]
+    for message, tip in ((first, EMPTY), (second, Tip(1, first.id)), (third, Tip(2, second.id))):
+        assert check_next(CLASSIC, message.text, tip, hmac_key) == message
     assert second.text.startswith(b'{"previous":"%')
     assert b'"content":{"1":2,"2":1,"type":"post","n":0.5}' in second.text
     other_key = HMAC_KEY if hmac_key is None else None
-    assert not extend(CLASSIC, ME.id, EMPTY, [first.text], other_key).accepted
+    with pytest.raises(InvalidMessage, match="signature"):
+        check_next(CLASSIC, first.text, EMPTY, other_key)
 
 
 def test_a_draft_is_as_long_as_the_message() -> None:

@@ -14,9 +14,10 @@ from feeds.errors import ForkedFeed, InvalidMessage, SequenceMismatch, StoreErro
 from feeds.formats.registry import CLASSIC
 from feeds.ingest import AddReport
 from feeds.log import Log
+from feeds.message import EMPTY
 from feeds.publisher import State
-from feeds.validation import EMPTY, extend
 from tests.support.builders import Feed, chain, generate, keypair
+from tests.support.chain_model import extend
 from tests.support.stores import FailingConnection, Store, Ticking, open_store
 
 POST: dict[str, Any] = {"type": "post", "text": "hello"}

@@ -8,7 +8,7 @@ from feeds.errors import ForkedFeed, InvalidMessage, SequenceMismatch, TooLarge
 from feeds.formats.registry import CLASSIC
 from feeds.message import EMPTY, Tip
 from feeds.publisher import Publisher, State
-from feeds.validation import extend
+from feeds.validation import check_next
 from tests.support.builders import keypair
 
 HMAC_KEY = bytes(range(32))
@@ -26,9 +26,11 @@ def test_what_is_signed_passes_the_validator(hmac_key: bytes | None) -> None:
     first = publisher.sign(POST, EMPTY, None, now=1000.7)
     second = publisher.sign(POST, Tip(1, first.id), first.timestamp, now=2000.0)
     assert [first.timestamp, second.timestamp] == [1000, 2000]
-    assert extend(CLASSIC, publisher.id, EMPTY, [first.text, second.text], hmac_key).accepted == [first, second]
+    assert check_next(CLASSIC, first.text, EMPTY, hmac_key) == first
+    assert check_next(CLASSIC, second.text, Tip(1, first.id), hmac_key) == second
     other = HMAC_KEY if hmac_key is None else None
-    assert extend(CLASSIC, publisher.id, EMPTY, [first.text], other).accepted == []
+    with pytest.raises(InvalidMessage, match="signature"):
+        check_next(CLASSIC, first.text, EMPTY, other)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What extends a feed: runs, duplicates, gaps, forks, damage in the middle, in any order."""
+"""One message at a time, and the model of what extends a feed: duplicates, gaps, forks, damage, in any order."""
 
 import json
 from typing import Any
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from feeds.errors import InvalidMessage
 from feeds.formats.registry import CLASSIC
 from feeds.message import EMPTY, Tip
-from feeds.validation import Extension, check_alone, extend
+from feeds.validation import check_alone, check_next
 from tests.support.builders import Feed, chain, keypair, message_id
+from tests.support.chain_model import Extension, extend
 
 FEED = chain("me", 12)
 TEXTS = FEED.texts
@@ -187,6 +188,20 @@ def test_a_message_alone() -> None:
         check_alone(CLASSIC, TEXTS[7], HMAC_KEY)
     with pytest.raises(InvalidMessage, match="ends too early"):
         check_alone(CLASSIC, TEXTS[7][:-1])
+
+
+def test_the_next_message() -> None:
+    assert check_next(CLASSIC, TEXTS[0], EMPTY).id == FEED.ids[0]
+    assert check_next(CLASSIC, TEXTS[7], tip_at(7)).id == FEED.ids[7]
+    for text, tip in (
+        (TEXTS[7], tip_at(6)),
+        (TEXTS[7], tip_at(8)),
+        (fork_of(FEED, 7, previous=message_id(1)), tip_at(7)),
+    ):
+        with pytest.raises(InvalidMessage, match=r"sequence|previous"):
+            check_next(CLASSIC, text, tip)
+    with pytest.raises(InvalidMessage, match="signature"):
+        check_next(CLASSIC, with_bad_signature(TEXTS[7]), tip_at(7))
 
 
 OTHER = chain(keypair("other").id, 3)
