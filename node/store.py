@@ -27,6 +27,7 @@ from feeds.views.channels import Channels
 from feeds.views.links import Links
 from feeds.views.message_types import MessageTypes
 from feeds.views.private_index import PrivateIndex
+from feeds.views.profiles import Profiles
 from feeds.views.social_graph import Contacts, SocialGraph
 from feeds.views.threads import Threads
 from feeds.views.timeline import Timeline
@@ -68,6 +69,7 @@ async def open_store(
             Threads(),
             Votes(),
             Channels(),
+            Profiles(),
         ]
         indexer = await Indexer.open(database, views)
         graph = await SocialGraph.open(database, indexer)
