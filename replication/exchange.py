@@ -81,11 +81,14 @@ class Exchange:
 
     async def run(self) -> None:
         """Raises the errors of the connection (in a group)."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._intake.run())
-            if self._connection.is_client:
-                group.create_task(self._open_ebt())
-            await self._watch(group)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._intake.run())
+                if self._connection.is_client:
+                    group.create_task(self._open_ebt())
+                await self._watch(group)
+        finally:
+            self._lost(self._intake.unreported())
 
     # ---- what the peer does
 
@@ -146,7 +149,7 @@ class Exchange:
         fetching: asyncio.Task[None] | None = None
         alone_since = self._now()
         while True:
-            if self._ebt.has_session(self.peer):
+            if self._sessions or self._ebt.has_session(self.peer):
                 alone_since = self._now()
                 if fetching is not None:
                     fetching.cancel()
@@ -198,8 +201,12 @@ class Exchange:
     def _failed(self, batch: Sequence[bytes], error: FeedsError) -> None:
         """Our own fault: the messages will be asked for again."""
         logger.warning("%d messages from %s could not be stored: %s", len(batch), self.peer, error)
+        self._lost(batch)
+
+    def _lost(self, texts: Sequence[bytes]) -> None:
+        """Messages that were let through and will not be stored, by no fault of the peer."""
         feeds = set()
-        for text in batch:
+        for text in texts:
             with suppress(InvalidMessage):
                 feeds.add(self._format.peek(text)[0])
         for feed in feeds:

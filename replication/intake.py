@@ -33,6 +33,7 @@ class Intake:
         self._on_report = on_report
         self._on_failure = on_failure
         self._waiting: deque[bytes] = deque()
+        self._carried: dict[int, list[bytes]] = {}
         self._waiting_bytes = 0
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
@@ -52,20 +53,26 @@ class Intake:
     async def run(self) -> None:
         """Carry batches through the door until cancelled: one is validated while the one before is committed."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(self._carry())
+            for carrier in range(AT_ONCE):
+                group.create_task(self._carry(carrier))
 
-    async def _carry(self) -> None:
+    def unreported(self) -> list[bytes]:
+        """What was put and got neither report nor failure; after `run` was cancelled nobody will hear of it."""
+        return [text for batch in self._carried.values() for text in batch] + list(self._waiting)
+
+    async def _carry(self, carrier: int) -> None:
         while True:
             while not self._waiting:  # all carriers wake, the first may take everything
                 await self._filled.wait()
-            batch = self._take()
+            batch = self._carried[carrier] = self._take()
             try:
                 report = await self._ingest.add(batch, source=self._source)
             except FeedsError as error:
+                del self._carried[carrier]
                 self._on_failure(batch, error)
                 await asyncio.sleep(FAILED_SECONDS)  # the disk is full or read-only: no reason to hurry
             else:
+                del self._carried[carrier]
                 self._on_report(batch, report)
 
     def _take(self) -> list[bytes]:

@@ -30,6 +30,11 @@ async def closed_port() -> int:
     return port
 
 
+@pytest.fixture(autouse=True)
+def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replication.redial.LOOK_SECONDS", 0.05)
+
+
 # ---- dialling
 
 
@@ -107,7 +112,7 @@ async def test_a_lost_peer_is_redialled_and_one_we_hung_up_on_is_not(tmp_path: P
             assert info.source == "manual"
             assert await b.connections.disconnect(a.id)
             await until(lambda: not b.connections.connected(a.id))
-            await asyncio.sleep(0.8)
+            await asyncio.sleep(0.4)
             assert not b.connections.connected(a.id)
             assert not await b.connections.disconnect(a.id)
             await b.connections.dial(a.address)

@@ -83,6 +83,13 @@ async def two_nodes(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
         yield a, b
 
 
+async def quiet_moment(*nodes: Node) -> None:
+    """Long enough for each side to tell the other what it has now."""
+    for node in nodes:
+        node.replicator.ebt.state._confirm = 0.05
+    await asyncio.sleep(0.8)
+
+
 # ---- nodes with each other
 
 
@@ -168,7 +175,7 @@ async def test_equal_nodes_reconnect_without_a_word_too_many(tmp_path: Path) -> 
         await b.want(feeds)
         await b.connections.dial(a.address)
         await until(lambda: b.clock() == a.clock())
-        await asyncio.sleep(1.8)  # quiet: each side tells the other what it has now
+        await quiet_moment(a, b)
         assert await b.connections.disconnect(a.id)
         await until(lambda: not a.connections.connected(b.id))
 
@@ -584,7 +591,7 @@ async def test_what_a_peer_has_survives_a_restart_of_both(tmp_path: Path) -> Non
     async with two_nodes(tmp_path) as (a, b):
         await b.connections.dial(a.address)
         await until(lambda: a.clock() == b.clock())
-        await asyncio.sleep(1.8)
+        await quiet_moment(a, b)
     async with open_node(tmp_path, "a") as a, open_node(tmp_path, "b") as b:
         await b.connections.dial(a.address)
         await asyncio.sleep(0.4)

@@ -115,6 +115,26 @@ async def test_reports_and_failures_come_back_with_their_batch(monkeypatch: pyte
     assert reports == [2]
 
 
+async def test_what_is_cut_off_can_be_told() -> None:
+    door = Door()
+    async with running(door) as way_in:
+        await way_in.put([b"on its way"])
+        await asyncio.sleep(0.01)
+        for number in range(intake.AT_ONCE):
+            await way_in.put([b"%d" % number] * intake.BATCH_MESSAGES)
+        await asyncio.sleep(0.01)
+        assert len(door.batches) == intake.AT_ONCE
+    left = way_in.unreported()
+    assert len(left) == 1 + intake.AT_ONCE * intake.BATCH_MESSAGES
+    assert left[0] == b"on its way"
+
+    door.open.set()
+    async with running(door) as way_in:
+        await way_in.put([b"stored"])
+        await asyncio.sleep(0.01)
+    assert way_in.unreported() == []
+
+
 async def test_nothing_to_put_is_nothing_to_do() -> None:
     door = Door()
     async with running(door) as way_in:
