@@ -10,7 +10,7 @@ from api.services import HttpSettings
 from feeds.canonical_json import parse
 from feeds.message import JsonObject, JsonValue
 
-__all__ = ["Body", "read_object"]
+__all__ = ["Body", "body_timeout", "read_object"]
 
 _TAKEN: Final = "Send a JSON object as application/json."
 
@@ -96,10 +96,14 @@ async def _read(request: Request, settings: HttpSettings) -> bytes:
                 if len(chunks) > limit:
                     raise _too_large(limit)
     except TimeoutError:
-        headers = {"Connection": "close"}
-        detail = f"The body did not arrive within {settings.body_timeout:g} seconds."
-        raise Problem("body-timeout", detail, headers=headers) from None
+        raise body_timeout(settings.body_timeout) from None
     return bytes(chunks)
+
+
+def body_timeout(seconds: float) -> Problem:
+    """The problem of a body that comes too slowly."""
+    detail = f"The body did not arrive within {seconds:g} seconds."
+    return Problem("body-timeout", detail, headers={"Connection": "close"})
 
 
 def _too_large(limit: int) -> Problem:

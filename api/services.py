@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from starlette.requests import Request
 
+from feeds.blobs import Blobs
 from feeds.database import Database
 from feeds.indexer import Indexer
 from feeds.ingest import Ingest
@@ -69,6 +70,10 @@ class HttpSettings:
     """Time between comments on a quiet event stream."""
     streams: int = 64
     """Event streams open at once."""
+    upload_timeout: float = 180.0
+    """Time for a whole blob to arrive; each piece of it has `body_timeout`."""
+    downloads: int = 64
+    """Blobs being read at once by clients that take them piece by piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,7 @@ class Services:
     ingest: Ingest
     indexer: Indexer
     graph: SocialGraph
+    blobs: Blobs
     mailbox: Mailbox
     peers: Peers
     replication: Replication

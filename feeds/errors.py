@@ -8,6 +8,7 @@
     │   └── TooLarge        ... because it is longer than the format allows
     ├── UnknownFormat       no feed format of that name, or for that feed
     ├── NotFound            no such message, feed or blob here
+    ├── WrongBlob           bytes that are not those of the blob they were to be
     ├── FeedLocked          our own feed may not be written to at present
     │   └── ForkedFeed      ... nor ever again: two branches of it are known
     ├── SequenceMismatch    our own feed has moved on since the caller looked
@@ -31,6 +32,7 @@ __all__ = [
     "StoreError",
     "TooLarge",
     "UnknownFormat",
+    "WrongBlob",
 ]
 
 
@@ -88,6 +90,15 @@ class UnknownFormat(FeedsError):
 
 class NotFound(FeedsError):
     """No such message, feed or blob in this node."""
+
+
+class WrongBlob(FeedsError):
+    """Bytes whose hash is not the one expected: ids of the blob that was to come and of the one that came."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"expected the blob {expected}, these bytes are {found}")
+        self.expected: Final = expected
+        self.found: Final = found
 
 
 class FeedLocked(FeedsError):

@@ -5,7 +5,7 @@ everything (protocol.md section 15). A node that answers neither way is not runn
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,6 +47,25 @@ class Node:
         finally:
             if not source.remote_ended:
                 await source.cancel()
+
+    async def take(self, method: str, args: Sequence[Any]) -> AsyncIterator[bytes]:
+        """The items of a source of bytes. Raises RemoteCallError, ConnectionClosed."""
+        source = self._connection.source(method, list(args))
+        try:
+            while batch := await source.read_batch():
+                for body in batch:
+                    yield body.data
+        finally:
+            if not source.remote_ended:
+                await source.cancel()
+
+    async def give(self, method: str, args: Sequence[Any], pieces: Iterable[bytes]) -> None:
+        """Send bytes to a sink and wait until it has taken them all. Raises RemoteCallError, ConnectionClosed."""
+        sink = self._connection.sink(method, list(args))
+        for piece in pieces:
+            await sink.send([piece], BodyType.BINARY)
+        await sink.end()
+        await sink.finished()
 
 
 @asynccontextmanager

@@ -77,6 +77,8 @@ class Config:
     hmac_key: bytes | None
     hops: int
     lan: bool
+    blob_max_bytes: int
+    blob_quota_mib: int
     log_format: str
     log_level: str
     settings: tuple[Setting, ...] = ()
@@ -161,6 +163,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("hmac_key", _optional_key, "", "BASE64", "HMAC key (caps.sign) for messages of a test network; empty: none"),
     Option("hops", _whole(0, 32), 3, "N", "replicate feeds up to this distance: 0 only myself, 1 those I follow"),
     Option("lan", _switch, True, "", "announce this node on the local network and look for others"),
+    Option("blob_max_bytes", _whole(1, 64 * 1024 * 1024), 5 * 1024 * 1024, "N", "bytes that one blob may have"),
+    Option(
+        "blob_quota_mib", _whole(0, 999_999_999), 1024, "N", "MiB for blobs of others; the least used ones go first"
+    ),
     Option("log_format", _choice("text", "json"), "text", "text|json", "form of the log lines on standard error"),
     Option("log_level", _choice("debug", "info", "warning", "error"), "info", "LEVEL", "debug, info, warning or error"),
 )

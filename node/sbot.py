@@ -19,6 +19,7 @@ from typing import Any, cast
 import orjson
 
 from api.server import HttpServer
+from feeds.blobs import BlobLimits
 from feeds.keys import Keypair
 from node import keyfile
 from node.config import Config
@@ -71,7 +72,13 @@ class Sbot:
             directory.write_settings(config.config)
             listener = stack.enter_context(http_port(config))
             store = await stack.enter_async_context(
-                open_store(directory.database, keypair, hmac_key=config.hmac_key, now=times.wall)
+                open_store(
+                    directory.database,
+                    keypair,
+                    hmac_key=config.hmac_key,
+                    now=times.wall,
+                    blob_limits=BlobLimits(max_size=config.blob_max_bytes, quota=config.blob_quota_mib * 1024 * 1024),
+                )
             )
             replicator = await _open_replicator(store, config, keypair, times)
             stack.push_async_callback(replicator.close)
@@ -161,6 +168,7 @@ async def _open_connections(
             ingest=store.ingest,
             live=store.live,
             graph=store.graph,
+            blobs=store.blobs,
             mailbox=store.mailbox,
             replicator=replicator,
             hub=lambda: hub[0],

@@ -6,9 +6,12 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from sqlite3 import Connection
 
 from api.idempotency import IDEMPOTENCY
+from feeds.blobs import BLOBS, BlobLimits, Blobs
 from feeds.database import Database
 from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
@@ -24,7 +27,7 @@ from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
 from feeds.views import message_types
 from feeds.views.channels import Channels
-from feeds.views.links import Links
+from feeds.views.links import Links, links_to
 from feeds.views.message_types import MessageTypes
 from feeds.views.private_index import PrivateIndex
 from feeds.views.profiles import Profiles
@@ -35,6 +38,8 @@ from feeds.views.votes import Votes
 from replication.migrations import REPLICATION
 
 log = logging.getLogger("node.store")
+
+LINKS_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +52,25 @@ class Store:
     ingest: Ingest
     indexer: Indexer
     graph: SocialGraph
+    blobs: Blobs
     mailbox: Mailbox
     own_format: FeedFormat
 
 
 @asynccontextmanager
 async def open_store(
-    path: Path, keypair: Keypair, *, hmac_key: bytes | None, now: Callable[[], float]
+    path: Path,
+    keypair: Keypair,
+    *,
+    hmac_key: bytes | None,
+    now: Callable[[], float],
+    blob_limits: BlobLimits | None = None,
 ) -> AsyncIterator[Store]:
-    """Open the database and everything that reads and writes it; `now` gives seconds since 1970. Raises StoreError."""
-    database = await Database.open(path, [FEEDS, REPLICATION, IDEMPOTENCY])
+    """Open the database, the blobs beside it, and everything that reads and writes them. Raises StoreError.
+
+    now -- seconds since 1970.
+    """
+    database = await Database.open(path, [FEEDS, BLOBS, REPLICATION, IDEMPOTENCY])
     try:
         receive_log = await Log.open(database, type_index=message_types.positions)
         ring = KeyRing([keypair])
@@ -74,6 +88,9 @@ async def open_store(
         indexer = await Indexer.open(database, views)
         graph = await SocialGraph.open(database, indexer)
         mailbox = Mailbox(database, ring)
+        blobs = await Blobs.open(
+            path.with_name("blobs"), database, now=now, limits=blob_limits, is_ours=partial(_names_blob, keypair.id)
+        )
         live = Live(receive_log.position)
         own_format = format_of_feed(keypair.id)
         publisher = Publisher(keypair, own_format, hmac_key=hmac_key)
@@ -82,14 +99,20 @@ async def open_store(
         )
         catching_up = asyncio.create_task(_catch_up(indexer, mailbox), name="views catch up")
         try:
-            yield Store(database, receive_log, live, ingest, indexer, graph, mailbox, own_format)
+            yield Store(database, receive_log, live, ingest, indexer, graph, blobs, mailbox, own_format)
         finally:
             catching_up.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await catching_up
+            await blobs.close()
             await ingest.close()
     finally:
         await database.close()
+
+
+def _names_blob(author: str, connection: Connection, blob: str) -> bool:
+    """Whether a message of this author names a blob, which is then as good as its own."""
+    return any(link.source == author for link in links_to(connection, blob, limit=LINKS_LOOKED_AT))
 
 
 async def _catch_up(indexer: Indexer, mailbox: Mailbox) -> None:

@@ -61,6 +61,7 @@ def http_server(
         ingest=store.ingest,
         indexer=store.indexer,
         graph=store.graph,
+        blobs=store.blobs,
         mailbox=store.mailbox,
         peers=connections,
         replication=replicator,

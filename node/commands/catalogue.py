@@ -127,6 +127,13 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "ebt.peerStatus", "replication:peer_status", "ID", "what peers say they have of a feed", group="replication"
     ),
+    Command("blobs.add", "blobs:add", "[FILE|-]", "add a file or standard input; prints its id", group="blobs"),
+    Command("blobs.get", "blobs:get", "ID", "a blob's bytes to standard output", group="blobs"),
+    Command("blobs.has", "blobs:has", "ID …", "is it here", group="blobs"),
+    Command("blobs.size", "blobs:size", "ID", "its size in bytes", group="blobs"),
+    Command("blobs.ls", "blobs:ls", "[--long] [--live]", "blobs in the order they came", group="blobs"),
+    Command("blobs.rm", "blobs:remove", "ID", "remove a blob", group="blobs"),
+    Command("blobs.want", "blobs:want", "ID [--wait]", "ask for a blob", group="blobs"),
     Command("pipe", "pipe:pipe", "ADDRESS | --listen HOST:PORT", "standard input and output over an encrypted stream"),
 )
 

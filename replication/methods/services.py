@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from feeds.blobs import Blobs
 from feeds.database import Database
 from feeds.ingest import Ingest
 from feeds.live import Live
@@ -46,6 +47,7 @@ class MethodServices:
     ingest: Ingest
     live: Live
     graph: SocialGraph
+    blobs: Blobs
     mailbox: Mailbox
     replicator: Replicator
     hub: Callable[[], Hub]

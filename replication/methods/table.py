@@ -1,9 +1,10 @@
-"""The table of everything this node serves by muxrpc. Later subjects (blobs, invites, rooms) add a file and a line."""
+"""The table of everything this node serves by muxrpc. Later subjects (invites, rooms) add a file and a line."""
 
 from collections.abc import Callable, Iterator
 
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.methods import (
+    blobs,
     ebt,
     friends,
     gossip,
@@ -33,6 +34,7 @@ def all_methods(
     yield from ebt.methods(services, limits)
     yield from replicate.methods(services)
     yield from friends.methods(services)
+    yield from blobs.methods(services)
     yield from gossip.methods(services)
     yield from ping.methods(services.wall_clock)
 

@@ -15,12 +15,15 @@ from api.app import create_app
 from api.idempotency import IDEMPOTENCY
 from api.server import HttpServer, bind
 from api.services import HttpSettings, Services
+from feeds.blobs import BLOBS, BlobLimits, Blobs
 from feeds.errors import FeedsError
 from replication.errors import InvalidAddress, ReplicationError
 from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState
 from tests.support.stores import Store, Ticking, open_store
 
 TOKEN = "a-token-that-is-only-for-tests"
+BLOB_SIZE = 1_000_000
+"""The largest blob that is taken here."""
 
 
 @dataclass
@@ -126,8 +129,9 @@ class Api:
 async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncIterator[Api]:
     """A node's HTTP side over the store in a folder."""
     clock = Ticking()
-    async with open_store(folder, components=[IDEMPOTENCY], now=clock) as store:
+    async with open_store(folder, components=[IDEMPOTENCY, BLOBS], now=clock) as store:
         peers, replication = FakePeers(), FakeReplication()
+        blobs = await Blobs.open(folder / "blobs", store.database, now=clock, limits=BlobLimits(max_size=BLOB_SIZE))
         services = Services(
             me=store.own.id,
             version="1.2.3",
@@ -138,6 +142,7 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             ingest=store.ingest,
             indexer=store.indexer,
             graph=store.graph,
+            blobs=blobs,
             mailbox=store.mailbox,
             peers=peers,
             replication=replication,
@@ -150,6 +155,7 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8989", headers=headers) as client:
             yield Api(app, services, store, peers, replication, clock, client)
+        await blobs.close()
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from feeds.blobs import BLOBS, Blobs
 from feeds.formats.registry import format_of_feed
 from feeds.keys import Keypair
 from feeds.message import JsonObject
@@ -87,7 +88,7 @@ async def open_node(
     clocks = Clocks(now=time.monotonic, wall=time.time, random=random.Random(name).random)
     path = folder / name
     path.mkdir(exist_ok=True)
-    async with open_store(path, own=keypair, components=[REPLICATION], now=time.time) as store:
+    async with open_store(path, own=keypair, components=[REPLICATION, BLOBS], now=time.time) as store:
         replicator = await Replicator.open(
             keypair.id,
             database=store.database,
@@ -102,6 +103,7 @@ async def open_node(
         )
         book = AddressBook(store.database, clocks.wall)
         await book.load()
+        blobs = await Blobs.open(path / "blobs", store.database, now=clocks.wall)
         hub: list[Connections] = []
         services = MethodServices(
             me=keypair.id,
@@ -111,6 +113,7 @@ async def open_node(
             ingest=store.ingest,
             live=store.live,
             graph=store.graph,
+            blobs=blobs,
             mailbox=store.mailbox,
             replicator=replicator,
             hub=lambda: hub[0],
@@ -134,6 +137,7 @@ async def open_node(
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             await replicator.close()
+            await blobs.close()
 
 
 @asynccontextmanager

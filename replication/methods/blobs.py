@@ -1,0 +1,173 @@
+"""blobs.*: what is held may be read by anybody who was let in; adding, removing and wanting are for the node's own user
+(protocol.md sections 10 and 19). What peers want of each other (createWants, changes) is a session and not here."""
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from feeds.blobs import BlobInfo, Blobs
+from feeds.errors import InvalidRef, NotFound, TooLarge
+from feeds.message import JsonValue
+from feeds.refs import BlobRef
+from replication.errors import RemoteVisible
+from replication.methods import options
+from replication.methods.local import local
+from replication.methods.services import MethodServices
+from replication.rpc.bodies import BodyType
+from replication.rpc.methods import Caller, Kind, Method, Who
+from replication.rpc.streams import Sink, Source
+
+LISTED_A_PIECE = 500
+ALL_OF_IT = 2**53
+
+
+def methods(services: MethodServices) -> list[Method]:
+    """All of them."""
+    blobs = services.blobs
+    return [*_reading(blobs), *_listing(blobs), *_changing(blobs), *_wanting(blobs)]
+
+
+def _reading(blobs: Blobs) -> list[Method]:
+    async def has(_caller: Caller, args: list[JsonValue]) -> JsonValue:
+        """Whether a blob is held, or a list of answers for a list of ids."""
+        first = args[0] if args else None
+        if isinstance(first, list):
+            return [blobs.has(_blob(item)) for item in first]
+        return blobs.has(_blob(first))
+
+    async def size(_caller: Caller, args: list[JsonValue]) -> JsonValue:
+        """Bytes of a blob, null when it is not held; or a list of answers for a list of ids."""
+        first = args[0] if args else None
+        if isinstance(first, list):
+            return [blobs.size(_blob(item)) for item in first]
+        return blobs.size(_blob(first))
+
+    async def get(_caller: Caller, args: list[JsonValue], out: Sink) -> None:
+        """A blob by id, or by `{key|hash|id, size, max}`, which must fit."""
+        opts = options.options(args, bare="key")
+        await _send(blobs, opts, 0, ALL_OF_IT, out)
+
+    async def get_slice(_caller: Caller, args: list[JsonValue], out: Sink) -> None:
+        """Bytes `start` to `end` of a blob, half-open; else as `get`."""
+        opts = options.options(args, bare="key")
+        start, end = options.whole(opts, "start"), options.whole(opts, "end")
+        if (start or 0) < 0 or (end is not None and end < (start or 0)):
+            raise RemoteVisible("options start and end: expected 0 <= start <= end")
+        await _send(blobs, opts, start or 0, ALL_OF_IT if end is None else end, out)
+
+    return [
+        _open("blobs.has", Kind.ASYNC, has),
+        _open("blobs.size", Kind.ASYNC, size),
+        _open("blobs.get", Kind.SOURCE, get),
+        _open("blobs.getSlice", Kind.SOURCE, get_slice),
+    ]
+
+
+def _listing(blobs: Blobs) -> list[Method]:
+    async def ls(_caller: Caller, args: list[JsonValue], out: Sink) -> None:
+        """Ids in the order of arrival, or `{id, size, ts}` with `meta`, `long` or `size`; `old: false`, `live`."""
+        opts = options.options(args)
+        long = any(options.flag(opts, name, False) for name in ("meta", "long", "size"))
+        shown: Callable[[BlobInfo], JsonValue] = _meta if long else (lambda info: info.id)
+        at = 0 if options.flag(opts, "old", True) else blobs.arrivals.position
+        live = options.flag(opts, "live", False)
+        while True:
+            while found := await blobs.page(at, LISTED_A_PIECE):
+                await out.send([json.dumps(shown(info), separators=(",", ":")).encode() for info in found])
+                at = found[-1].number
+            if not live:
+                return
+            await blobs.arrivals.wait_beyond(at)
+
+    async def meta(_caller: Caller, args: list[JsonValue]) -> JsonValue:
+        """`{id, size, ts}` of a blob, ts being when it came in ms since 1970; null when it is not held."""
+        found = blobs.info(_first(args))
+        return None if found is None else _meta(found)
+
+    return [local("blobs.ls", Kind.SOURCE, ls), local("blobs.meta", Kind.ASYNC, meta)]
+
+
+def _changing(blobs: Blobs) -> list[Method]:
+    async def add(caller: Caller, args: list[JsonValue], inp: Source) -> None:
+        """Take in a blob; the id it must have may be given. The id is told before the end, once it is on the disk."""
+        expected = None if not args or args[0] is None else _first(args)
+        async with blobs.adding(expected=expected) as writer:
+            while batch := await inp.read_batch():
+                for body in batch:
+                    if body.kind is BodyType.JSON:
+                        raise RemoteVisible("blobs.add: expected bytes, not JSON")
+                    await writer.write(body.data)
+            info = await writer.commit()
+        await caller.connection.stream_sends(inp.call, BodyType.JSON, [json.dumps(info.id).encode()])
+
+    async def rm(_caller: Caller, args: list[JsonValue]) -> bool:
+        """Remove a blob, whoever's it is."""
+        blob = _first(args)
+        if not await blobs.remove(blob):
+            raise NotFound(f"blob not found: {blob}")
+        return True
+
+    return [local("blobs.add", Kind.SINK, add), local("blobs.rm", Kind.ASYNC, rm)]
+
+
+def _wanting(blobs: Blobs) -> list[Method]:
+    async def want(_caller: Caller, args: list[JsonValue]) -> bool:
+        """Ask for a blob; answers true once it is held, or with `{nowait: true}` at once whether it is."""
+        blob = _first(args)
+        found = await blobs.want(blob)
+        if options.flag(options.options(args[1:]), "nowait", False):
+            return found is not None
+        await blobs.arrived(blob)
+        return True
+
+    async def push(_caller: Caller, args: list[JsonValue]) -> bool:
+        """Have a blob announced until other nodes hold it."""
+        await blobs.push(_first(args))
+        return True
+
+    return [local("blobs.want", Kind.ASYNC, want), local("blobs.push", Kind.ASYNC, push)]
+
+
+async def _send(blobs: Blobs, opts: options.Options, start: int, end: int, out: Sink) -> None:
+    blob = _blob(opts.get("key", opts.get("hash", opts.get("id"))))
+    wanted, most = options.whole(opts, "size"), options.whole(opts, "max")
+    async with blobs.reading(blob) as reader:
+        held = reader.info.size
+        if wanted is not None and wanted != held:
+            raise RemoteVisible(f"the blob {blob} has {held} bytes, not {wanted}")
+        if most is not None and held > most:
+            raise TooLarge(held, most, "bytes", f"the blob {blob}")
+        async for pieces in reader.batches(start, end):
+            await out.send(pieces, BodyType.BINARY)
+
+
+def _open(name: str, kind: Kind, handler: Callable[..., Any]) -> Method:
+    """A method for every caller; only what it says of blobs is told to them, nothing of our disk."""
+
+    @wraps(handler)
+    async def careful(*arguments: Any) -> Any:
+        try:
+            return await handler(*arguments)
+        except (NotFound, TooLarge) as error:
+            raise RemoteVisible(str(error)) from error
+
+    return Method(tuple(name.split(".")), kind, Who.ANON, careful)
+
+
+def _first(args: list[JsonValue]) -> str:
+    return _blob(args[0] if args else None)
+
+
+def _blob(value: JsonValue) -> str:
+    """A blob id in any spelling, also with a query, as its canonical string."""
+    if isinstance(value, str):
+        try:
+            return str(BlobRef.parse(value.partition("?")[0]))
+        except InvalidRef:
+            pass
+    raise RemoteVisible("expected a blob id")
+
+
+def _meta(info: BlobInfo) -> dict[str, JsonValue]:
+    return {"id": info.id, "size": info.size, "ts": info.added}
