@@ -45,10 +45,11 @@ _SLOTS_AT: Final = NONCE_SIZE + 32
 
 
 class Opened(NamedTuple):
-    """What a key made of a box. `body_key` opens this one message for anybody who is told it (`?unbox=`)."""
+    """What a key made of a box."""
 
     plaintext: bytes
-    body_key: bytes
+    released: bytes
+    """Opens this one message for anybody who is told it (`?unbox=`): the number of recipients, then the body key."""
 
     def __repr__(self) -> str:
         return "Opened(…)"  # neither may end up in a log
@@ -89,14 +90,15 @@ def unbox(ciphertext: bytes, secret: bytes) -> Opened | None:
         slot = _open(ciphertext[begin : begin + _SLOT], nonce, shared)
         if slot is not None:
             plaintext = _open_body(ciphertext, slot[0], slot[1:])
-            return None if plaintext is None else Opened(plaintext, slot[1:])
+            return None if plaintext is None else Opened(plaintext, slot)
     return None
 
 
 def unbox_released(ciphertext: bytes, released: bytes) -> bytes | None:
     """Open the body of a box with a key that a recipient gave away.
 
-    released -- the body key (32 bytes), or with the number of recipients before it (33), as ssb-keys gives it.
+    released -- the body key with the number of recipients before it (33 bytes), as deployed peers give it away, or
+    alone (32).
     """
     if len(released) == 1 + BODY_KEY_SIZE:
         return _open_body(ciphertext, released[0], released[1:])

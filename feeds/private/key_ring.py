@@ -28,13 +28,13 @@ class Opened:
     """The same as compact JSON, in V8's spelling."""
     key_id: str
     """Which key opened it; empty for a key that was released to us for this message alone."""
-    body_key: bytes = field(repr=False)
+    released: bytes = field(repr=False)
     """What to give away to release this one message."""
 
     @property
     def unbox(self) -> str:
-        """The body key as the value of `?unbox=`."""
-        return binascii.b2a_base64(self.body_key, newline=False).decode()
+        """The same as the value of `?unbox=`."""
+        return binascii.b2a_base64(self.released, newline=False).decode()
 
 
 class _BoxKey(NamedTuple):
@@ -83,7 +83,7 @@ class KeyRing:
         for key in self._box1:
             opened = box1.unbox(ciphertext, key.secret)
             if opened is not None:
-                return _read(opened.plaintext, key.id, opened.body_key)
+                return _read(opened.plaintext, key.id, opened.released)
         return None
 
     @staticmethod
@@ -93,10 +93,10 @@ class KeyRing:
         if ciphertext is None or key is None:
             return None
         plaintext = box1.unbox_released(ciphertext, key)
-        return None if plaintext is None else _read(plaintext, "", key[-box1.BODY_KEY_SIZE :])
+        return None if plaintext is None else _read(plaintext, "", key)
 
 
-def _read(plaintext: bytes, key_id: str, body_key: bytes) -> Opened | None:
+def _read(plaintext: bytes, key_id: str, released: bytes) -> Opened | None:
     """The JSON in a plaintext, read as JavaScript does: bytes that are no UTF-8 become U+FFFD."""
     try:
         content = canonical_json.parse(plaintext.decode("utf-8", "replace"))
@@ -104,4 +104,4 @@ def _read(plaintext: bytes, key_id: str, body_key: bytes) -> Opened | None:
         return None
     if content is None:
         return None
-    return Opened(content, canonical_json.compact(content), key_id, body_key)
+    return Opened(content, canonical_json.compact(content), key_id, released)
