@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from feeds.bulk_insert import BulkInsert
 from feeds.conversation import clamped_time, normalise_channel, read_channels, read_subscription
 from feeds.log import Extract
 from feeds.message import Message
@@ -15,6 +16,9 @@ from feeds.views.interning import intern, storable
 from feeds.views.placing import END, Spot, spots
 
 __all__ = ["Channel", "Channels", "extract", "list_channels", "positions", "spots_in", "subscriptions"]
+
+
+INSERT: Final = BulkInsert("INSERT OR IGNORE INTO channel_message", 3)
 
 
 class Channel(NamedTuple):
@@ -61,7 +65,7 @@ class Channels:
                 messages += [(numbers[name], min(claimed, received), position) for name in names]
             else:
                 subscribed.append((numbers[names[0]], author, subscription))
-        connection.executemany("INSERT OR IGNORE INTO channel_message VALUES(?,?,?)", sorted(messages))
+        INSERT(connection, sorted(messages))
         connection.executemany("INSERT OR REPLACE INTO channel_subscription VALUES(?,?,?)", subscribed)
 
 

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from feeds.bulk_insert import BulkInsert
 from feeds.conversation import clamped_time, read_post
 from feeds.log import Extract
 from feeds.message import Message
@@ -16,6 +17,7 @@ from feeds.views.placing import END, Spot, id_hash, spots
 
 __all__ = ["SCAN_LIMIT", "Page", "Row", "Timeline", "extract", "page", "rows_before", "sort_by_time"]
 
+INSERT: Final = BulkInsert("INSERT INTO timeline", 5)
 SCAN_LIMIT: Final = 100_000
 """Posts looked at for one page: some tens of milliseconds."""
 
@@ -63,8 +65,8 @@ class Timeline:
         posts = []
         for position, _, (claimed, thread, reply) in rows:
             received, author = known[position]
-            posts.append(Row(min(claimed, received), position, author, thread, reply))
-        connection.executemany("INSERT INTO timeline VALUES(?,?,?,?,?)", sorted(posts))
+            posts.append((min(claimed, received), position, author, thread, reply))
+        INSERT(connection, sorted(posts))
 
 
 def page(

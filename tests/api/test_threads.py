@@ -371,3 +371,6 @@ async def test_filters_by_ids_that_begin_alike(api: Api) -> None:
     await write(api, a, post(mentions=[other]))
     assert (await get(api, "/v1/messages", mentions=a.id))["items"] == []
     assert len((await get(api, "/v1/messages", mentions=other))["items"]) == 1
+    both = await write(api, a, post(a.id, about=a.id, mentions=[{"link": other}]))
+    assert (await get(api, "/v1/messages", mentions=a.id))["items"] == []
+    assert keys((await get(api, path("feeds", a.id, "/messages"), after=1))["items"]) == [both]
