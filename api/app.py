@@ -20,6 +20,7 @@ from api.routes import (
     blobs,
     feeds,
     messages,
+    names,
     node,
     peers,
     private,
@@ -42,6 +43,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     node.router,
     feeds.router,
     profiles.router,
+    names.router,
     blobs.router,
     threads.router,
     timelines.router,
@@ -103,13 +105,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Every method that some route takes at the path of a request; a route of just this path goes before patterns."""
+    """Every method that some route takes at the path of a request, of those that describe it the most closely."""
     routes = request.app.router.routes
     fitting = [
         route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
     ]
     exact = [route for route in fitting if route.path == request.scope["path"]]
-    found = {method for route in exact or fitting for method in route.methods or ()}
+    closest = max((len(route.path) for route in fitting), default=0)
+    nearest = exact or [route for route in fitting if len(route.path) == closest]
+    found = {method for route in nearest for method in route.methods or ()}
     if "GET" in found:
         found.add("HEAD")
     return sorted(found)

@@ -22,17 +22,20 @@ __all__ = [
     "Feed",
     "FeedList",
     "FeedReplication",
+    "GivenNameList",
     "Health",
     "Info",
     "Message",
     "MessageList",
     "MessageMeta",
+    "NameList",
     "Peer",
     "PeerList",
     "PrivateMessageList",
     "PrivateThread",
     "PrivateThreadList",
     "ProblemDetails",
+    "Profile",
     "PublishBody",
     "Replication",
     "RequestBody",
@@ -351,6 +354,71 @@ class Contact(Shape):
 class ContactList(Shape):
     items: list[Contact]
     next: str | None
+
+
+class GivenName(Shape):
+    name: str
+    author: str = Field(description="Who gives this name")
+    message: str
+    timestamp: int = Field(description="When the message was received, in milliseconds since 1970")
+
+
+class GivenNameList(Shape):
+    items: list[GivenName]
+    next: str | None
+
+
+Teller = Literal["me", "self", "others", "nobody"]
+
+
+class Name(Shape):
+    """A feed and the name that counts; a short form of the id when nobody gave any."""
+
+    id: str
+    name: str
+    who: Teller = Field(alias="from", description="Whose word the name is")
+
+
+class NameList(Shape):
+    items: list[Name]
+    next: str | None
+
+
+class Claim(Shape):
+    """What an author says at present of one field."""
+
+    field: str
+    value: Any
+    author: str
+    message: str
+    timestamp: int = Field(description="When the message was received, in milliseconds since 1970")
+
+
+class Word(Shape):
+    who: Teller
+    authors: list[str] = Field(description="All who say so")
+
+
+class Words(Shape):
+    name: Word
+    image: Word
+    description: Word
+
+
+class Profile(Shape):
+    """What counts of what is said of a feed, and who said what."""
+
+    id: str
+    name: str
+    image: str | None
+    description: str | None
+    public_web_hosting: bool | None = Field(description="Whether it agrees to be shown on the web: its own word alone")
+    words: Words = Field(alias="from")
+    following: bool = Field(description="Whether we follow it")
+    blocking: bool
+    follows_us: bool
+    claims: list[Claim]
+    truncated: bool = Field(description="Whether there are more claims")
 
 
 # --- blobs ------------------------------------------------------------------------------------------------------------

@@ -173,6 +173,6 @@ def short_id(id: str) -> str:
     return f"@{data[:8]}" if id.startswith(("@", "ssb:feed")) else f"{id[0]}{data[:8]}"
 
 
-def as_json(value: JsonValue) -> str:
+def as_json(value: object) -> str:
     """A value as JSON in ASCII, which SQLite can hold whatever is in it."""
     return json.dumps(value, separators=(",", ":"))

@@ -77,12 +77,17 @@ class Profiles:
 def claims_about(
     connection: sqlite3.Connection, subject: str, *, first: Iterable[str] = (), limit: int = 1000
 ) -> list[Claim]:
-    """What is said of an id (canonical), nothing taken back: the words of some authors first, then the newest."""
+    """What is said of an id (canonical), nothing taken back.
+
+    The fields that every profile has come first, whatever else is said; then the words of some authors; then the
+    newest.
+    """
     rows = connection.execute(
         "SELECT p.name, c.value, a.ref, c.position FROM profile_subject s JOIN profile_claim c ON c.subject=s.id "
         "JOIN profile_field p ON p.id=c.field JOIN feed a ON a.id=c.author "
         "WHERE s.name=? AND c.value IS NOT 'null' "
-        "ORDER BY a.ref IN (SELECT value FROM json_each(?)) DESC, c.position DESC, p.id LIMIT ?",
+        "ORDER BY p.name IN ('name', 'image', 'description', 'publicWebHosting') DESC, "
+        "a.ref IN (SELECT value FROM json_each(?)) DESC, c.position DESC, p.id LIMIT ?",
         (subject, json.dumps(list(first)), limit),
     ).fetchall()
     long = _long_values(connection, [position for _, value, _, position in rows if value is None])

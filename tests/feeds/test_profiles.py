@@ -42,7 +42,7 @@ async def test_the_newest_word_replaces_what_was_said_before_field_by_field(tmp_
         bob = feed("bob", {"name": "a", "description": LONG}, {"name": "b"}, {"x": {"y": [1]}}, {"name": 5})
         await add(store, bob, feed("ann", {"name": "Ann"}, {"name": None}))
         who = bob.id
-        assert claims(store) == [("x", {"y": [1]}, who), ("name", "b", who), ("description", LONG, who)]
+        assert claims(store) == [("name", "b", who), ("description", LONG, who), ("x", {"y": [1]}, who)]
 
 
 async def test_some_authors_come_first(tmp_path: Path) -> None:
