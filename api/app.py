@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from api.auth import Access
-from api.docs_page import POLICY, render
+from api.docs_page import POLICY
+from api.docs_page import render as docs_html
 from api.edge import Edge
 from api.errors import Problem
 from api.negotiation import Form
@@ -27,6 +28,7 @@ from api.routes import (
     profiles,
     publish,
     reactions,
+    render,
     replication,
     stream,
     threads,
@@ -48,6 +50,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     threads.router,
     timelines.router,
     private.router,
+    render.router,
     peers.router,
     replication.router,
     stream.router,
@@ -89,7 +92,7 @@ async def _openapi(request: Request) -> Response:
 
 
 async def _docs(request: Request) -> Response:
-    page = render(request.app.openapi())
+    page = docs_html(request.app.openapi())
     return Response(page, headers={"Content-Security-Policy": POLICY}, media_type="text/html")
 
 

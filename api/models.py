@@ -37,6 +37,8 @@ __all__ = [
     "ProblemDetails",
     "Profile",
     "PublishBody",
+    "RenderBody",
+    "Rendered",
     "Replication",
     "RequestBody",
     "Requested",
@@ -419,6 +421,19 @@ class Profile(Shape):
     follows_us: bool
     claims: list[Claim]
     truncated: bool = Field(description="Whether there are more claims")
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+class RenderBody(Shape):
+    """A text as authors write it."""
+
+    text: str = Field(max_length=64 * 1024, description="Markdown")
+
+
+class Rendered(Shape):
+    html: str = Field(description="Safe HTML; links to ids lead to this API")
 
 
 # --- blobs ------------------------------------------------------------------------------------------------------------
