@@ -28,6 +28,7 @@ __all__ = [
     "Outcome",
     "Task",
     "Verdict",
+    "is_plain_run",
     "judge",
     "judge_contradictions",
     "share",
@@ -293,7 +294,7 @@ def share(tasks: Iterable[Task], count: int) -> list[list[Task]]:
     dealt: list[list[Task]] = [[]]
     room = size
     for task in tasks:
-        plain = _is_plain_run(task)
+        plain = not task.forked and is_plain_run(task.items, task.sequence)
         while task.items:
             if room <= 0 and len(dealt) < count:
                 dealt.append([])
@@ -306,17 +307,11 @@ def share(tasks: Iterable[Task], count: int) -> list[list[Task]]:
     return [part for part in dealt if part]
 
 
-def _is_plain_run(task: Task) -> bool:
-    """The items follow the tip and each other, from one delivery: what nearly all long tasks are."""
-    items = task.items
-    first, last = items[0], items[-1]
-    return (
-        not task.forked
-        and first[0] == last[0]
-        and first[1] == task.sequence + 1
-        and last[1] == task.sequence + len(items)
-        and all(item[1] == at for at, item in enumerate(items, task.sequence + 1))
-    )
+def is_plain_run(items: Sequence[Item], sequence: int) -> bool:
+    """Whether items follow a sequence and each other, as nearly all that is delivered does."""
+    if not items or items[0][1] != sequence + 1 or items[-1][1] != sequence + len(items):
+        return False
+    return all(item[1] == at for at, item in enumerate(items, sequence + 1))
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------------
@@ -363,10 +358,10 @@ class Outcome:
     fork: FoundFork | None = None
 
     def join(self, task: Task, verdict: Verdict) -> bool:
-        """Add the verdict about the next part of the feed; False when it was judged from a tip that did not come."""
-        if self.fork is not None or task.sequence != self.end.sequence:
+        """Add the verdict about the next part of the feed; False when it was judged from another tip than there is."""
+        if self.fork is not None or task.forked != self.forked or task.sequence != self.end.sequence:
             return False
-        if verdict.taken and verdict.base != self.end.id:
+        if (verdict.base if task.assumed else task.id) != self.end.id:
             return False
         if task.assumed and not verdict.taken:
             return False

@@ -1,11 +1,11 @@
 """The one door for writing: `add` for what peers and bundles deliver, `publish` for our own messages.
 
-Deliveries wait in a bounded line. One task takes what is waiting as a round and has it judged (`validators`); another
-hands everything judged so far to the database's writer as one job, so rounds are judged while the ones before them
-commit, against the tips that their feeds will then have. In the writer's turn each feed's tip is compared once more
-with the one the judging started from: whatever does not fit, because a commit failed or somebody published in between,
-is judged again. So nothing is stored that does not continue the stored feed, and nothing is reported before it is
-committed.
+Deliveries wait in a bounded line. One task takes what is waiting as rounds and has them judged (`validators`); another
+hands everything judged so far to the database's writer as one job. So a round is judged while those before it are still
+being judged or committed, against the tips that its feeds will have by then. Whatever then turns out not to fit,
+because a message was bad, a commit failed or somebody published in between, is judged again; in the writer's turn each
+feed's tip is compared once more. So nothing is stored that does not continue the stored feed, and nothing is reported
+before it is committed.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from feeds import admission
-from feeds.admission import Item, Outcome, Task
+from feeds.admission import Item, Outcome, Task, Verdict
 from feeds.database import Database
 from feeds.errors import InvalidMessage, StoreError
 from feeds.formats.base import FeedFormat
@@ -37,6 +37,8 @@ ROUND_BYTES: Final = 2 << 20
 IN_FLIGHT_BYTES: Final = 16 << 20
 JUDGED_MESSAGES: Final = 8192
 """So many may wait for the writer before judging pauses."""
+ROUNDS_AT_ONCE: Final = 2
+"""Being judged: while the children work on one, the next already waits at their door."""
 RETRIES: Final = 8
 
 
@@ -80,6 +82,14 @@ class _Ahead(NamedTuple):
     forked: bool
 
 
+class _Out(NamedTuple):
+    """A feed whose items are being judged."""
+
+    round: int
+    end: int | None
+    """Its sequence if all of them are good; None when that cannot be foretold."""
+
+
 @dataclass(slots=True, eq=False)
 class _Round:
     number: int
@@ -88,6 +98,7 @@ class _Round:
     attempts: dict[str, int]
     """How often a feed's items were judged before."""
     count: int
+    verdicts: "asyncio.Future[list[tuple[Task, Verdict]]]" = field(init=False)
     outcomes: list[Outcome] = field(default_factory=list)
 
 
@@ -129,6 +140,7 @@ class Ingest:
         self._line: Final[deque[_Delivery]] = deque()
         self._retries: Final[deque[_Retry]] = deque()
         self._judged: Final[list[_Round]] = []
+        self._out: Final[dict[str, _Out]] = {}
         self._ahead: Final[dict[str, _Ahead]] = {}
         self._numbers = 0
         self._in_flight = 0
@@ -224,17 +236,21 @@ class Ingest:
     # Rounds.
 
     async def _serve(self) -> None:
-        """Judge round after round; the next one is taken from the line while one is being judged."""
-        following: _Round | None = None
+        """Judge round after round. The next ones are sent to the validators before the first is back."""
+        sent: deque[_Round] = deque()
         while True:
-            round_ = following or await self._next_round()
-            if round_ is None:
-                return
-            judging = asyncio.ensure_future(self._judge(round_))
-            await asyncio.sleep(0)
-            following = self._take_round() if self._line and not self._retries else None
+            while len(sent) < ROUNDS_AT_ONCE and (self._line or self._retries or not sent):
+                round_ = self._take_round() if sent else await self._next_round()
+                if round_ is None:
+                    return
+                if not self._send(round_):
+                    break
+                sent.append(round_)
+            if not sent:
+                continue
+            round_ = sent.popleft()
             try:
-                await judging
+                await self._receive(round_)
             except Exception as error:
                 self._fail(round_.items, error)
                 continue
@@ -297,14 +313,43 @@ class Ingest:
 
     # Judging.
 
-    async def _judge(self, round_: _Round) -> None:
-        """Decide about every item of a round and note what its feeds will be."""
+    def _send(self, round_: _Round) -> bool:
+        """Let a round's items be judged; False when there was nothing to send."""
+        tasks = []
+        for author, items in list(round_.items.items()):
+            items.sort()
+            task = self._task(author, items)
+            if task is None:
+                del round_.items[author]
+                self._retries.append(_Retry(author, items, round_.attempts.get(author, 0)))
+                continue
+            tasks.append(task)
+            end = items[-1][1] if admission.is_plain_run(items, task.sequence) else None
+            self._out[author] = _Out(round_.number, end)
+        if tasks:
+            round_.verdicts = asyncio.ensure_future(self._validators.judge(tasks))
+        return bool(tasks)
+
+    def _task(self, author: str, items: list[Item]) -> Task | None:
+        """What to judge of a feed, from the tip it will have; None when that must wait for another round's verdict."""
+        out = self._out.get(author)
+        if out is None:
+            begin = self._begin(author)
+            return Task(begin.form.name, author, begin.end.sequence, begin.end.id, False, begin.forked, items)
+        if out.end is None or not admission.is_plain_run(items, out.end):
+            return None
+        return Task(self._form(author).name, author, out.end, None, True, False, items)
+
+    async def _receive(self, round_: _Round) -> None:
+        """Wait for the verdicts on a round, settle what they leave open, and note what its feeds will be."""
+        try:
+            verdicts = await round_.verdicts
+        finally:
+            for author in round_.items:
+                if self._out[author].round == round_.number:
+                    del self._out[author]
         outcomes = {author: self._begin(author) for author in round_.items}
-        tasks = [
-            Task(o.form.name, author, o.base.sequence, o.base.id, False, o.forked, sorted(round_.items[author]))
-            for author, o in outcomes.items()
-        ]
-        for task, verdict in await self._validators.judge(tasks):
+        for task, verdict in verdicts:
             if not outcomes[task.author].join(task, verdict):
                 self._again(round_, task.author, task.items)
         known = [outcome for outcome in outcomes.values() if outcome.known]
@@ -322,12 +367,14 @@ class Ingest:
 
     def _begin(self, author: str) -> Outcome:
         """An empty outcome that starts from where the feed is, or will be once what is on its way has landed."""
-        form = next(form for form in self._formats if form.owns(author))
-        ahead = self._ahead.get(author)
+        form, ahead = self._form(author), self._ahead.get(author)
         if ahead is not None:
             return Outcome(author, form, ahead.tip, ahead.forked, ahead.tip)
         tip = self._log.tip(author)
         return Outcome(author, form, tip, self._log.feed_state(author) == "forked", tip)
+
+    def _form(self, author: str) -> FeedFormat:
+        return next(form for form in self._formats if form.owns(author))
 
     async def _compare_known(self, round_: _Round, outcomes: Sequence[Outcome]) -> list[str]:
         """Tell duplicates from contradictions by the stored texts, with one query; returns feeds to be judged again."""
@@ -448,7 +495,9 @@ class Ingest:
                 del self._ahead[outcome.author]
 
     def _again(self, round_: _Round, author: str, items: list[Item]) -> None:
-        """Put a feed's items back in line, to be judged against its true tip."""
+        """Put some of a feed's items back in line, to be judged against its true tip."""
+        moved = set(map(id, items))
+        round_.items[author] = [item for item in round_.items[author] if id(item) not in moved]
         attempt = round_.attempts.get(author, 0) + 1
         if attempt <= RETRIES:
             self._retries.append(_Retry(author, items, attempt))

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Final, TypeVar
 
 from feeds import admission
 from feeds.admission import Extractor, Task, Verdict
@@ -63,9 +63,10 @@ class Validators:
         self._extractors: Final = list(extractors)
         self._hmac_key: Final = hmac_key
         self._workers: Final = workers or min(cores, 4)
-        self._pool: Final = ThreadPoolExecutor(self._workers, thread_name_prefix="validate")
+        # Twice as many threads as parts: one round's parts wait at the children while those work on another's.
+        self._pool: Final = ThreadPoolExecutor(2 * self._workers, thread_name_prefix="validate")
         self._chances = 0 if processes is False or (processes is None and cores == 1) else CHANCES
-        self._children: Final[list[_Child]] = []
+        self._children: Final[dict[int, _Child]] = {}
         self._lock: Final = threading.Lock()
         self._idle: asyncio.TimerHandle | None = None
         self._closed = False
@@ -76,8 +77,11 @@ class Validators:
         if count < LARGE:
             return list(zip(tasks, await self.run(self._judge_here, tasks), strict=True))
         parts = admission.share(tasks, self._workers)
-        judge = self._judge_in_child if self._chances > 0 else self._judge_here
-        verdicts = await asyncio.gather(*(self.run(judge, part) for part in parts))
+        if self._chances > 0:
+            judging = [self.run(self._judge_in_child, number, part) for number, part in enumerate(parts)]
+        else:
+            judging = [self.run(self._judge_here, part) for part in parts]
+        verdicts = await asyncio.gather(*judging)
         self._let_go_later()
         return [pair for part, answers in zip(parts, verdicts, strict=True) for pair in zip(part, answers, strict=True)]
 
@@ -98,22 +102,37 @@ class Validators:
     def _judge_here(self, tasks: Sequence[Task]) -> list[Verdict]:
         return admission.judge(tasks, self._hmac_key, self._extractors)
 
-    def _judge_in_child(self, tasks: Sequence[Task]) -> list[Verdict]:
+    def _judge_in_child(self, number: int, tasks: Sequence[Task]) -> list[Verdict]:
         """In a worker thread, which waits without the interpreter's lock."""
+        child: _Child | None = None
         try:
-            with self._lock:
-                child = self._children.pop() if self._children else None
-            child = child or _Child(self._extractors)
-            verdicts = child.judge(self._hmac_key, tasks)
+            child = self._child(number)
+            return child.judge(self._hmac_key, tasks)
         except (OSError, EOFError, ValueError) as error:
             LOG.warning("no process to validate in (%s); threads do it", error)
-            if child is not None:
-                child.end()
-            self._chances -= 1
+            with self._lock:
+                self._chances -= 1
+                if self._children.get(number) is child:
+                    self._children.pop(number, None)
             return self._judge_here(tasks)
+        finally:
+            if child is not None:
+                self._done_with(number, child)
+
+    def _child(self, number: int) -> "_Child":
         with self._lock:
-            self._children.append(child)
-        return verdicts
+            child = self._children.get(number)
+            if child is None:
+                child = self._children[number] = _Child(self._extractors)
+            child.users += 1
+            return child
+
+    def _done_with(self, number: int, child: "_Child") -> None:
+        with self._lock:
+            child.users -= 1
+            over = not child.users and self._children.get(number) is not child
+        if over:
+            child.end()
 
     def _let_go_later(self) -> None:
         if self._idle is not None:
@@ -123,14 +142,15 @@ class Validators:
 
     def _end_children(self) -> None:
         with self._lock:
-            children = self._children[:]
-            self._children.clear()
-        for child in children:
+            idle = {number: child for number, child in self._children.items() if not child.users}
+            for number in idle:
+                del self._children[number]
+        for child in idle.values():
             child.end()
 
 
 class _Child:
-    """A process that judges. Used by one thread at a time."""
+    """A process that judges. Several threads may ask; it answers in the order in which they did."""
 
     def __init__(self, extractors: Sequence[Extractor]) -> None:
         """Raises OSError when there can be none."""
@@ -149,14 +169,35 @@ class _Child:
         self._from: Final = self._process.stdout
         _widen(self._to)
         _widen(self._from)
+        self.users = 0
+        self._asking: Final = threading.Lock()
+        self._asked = 0
+        self._answering: Final = threading.Condition()
+        self._answered = 0
+        self._broken = False
 
     def judge(self, hmac_key: bytes | None, tasks: Sequence[Task]) -> list[Verdict]:
         """Raises OSError, EOFError or ValueError when the process is gone or does not answer as it should."""
-        _write(self._to, (hmac_key, [tuple(task) for task in tasks]))
-        answers = _read(self._from)
-        if not isinstance(answers, list):
-            raise EOFError("the process ended")
-        return [Verdict(*answer) for answer in answers]
+        request = marshal.dumps((hmac_key, [tuple(task) for task in tasks]))
+        try:
+            with self._asking:
+                turn = self._asked
+                self._asked += 1
+                _write(self._to, request)
+            with self._answering:
+                self._answering.wait_for(lambda: self._broken or self._answered == turn)
+            if self._broken:
+                raise EOFError("the process ended")
+            answer = _read(self._from)
+        except BaseException:
+            with self._answering:
+                self._broken = True
+                self._answering.notify_all()
+            raise
+        with self._answering:
+            self._answered += 1
+            self._answering.notify_all()
+        return [Verdict(*verdict) for verdict in marshal.loads(answer)]  # noqa: S302 - our own process
 
     def end(self) -> None:
         """Let the process end and wait for that."""
@@ -177,34 +218,36 @@ def _widen(pipe: IO[bytes]) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def _write(stream: IO[bytes], value: Any) -> None:
-    payload = marshal.dumps(value)
+def _write(stream: IO[bytes], payload: bytes) -> None:
     stream.write(_HEADER.pack(len(payload)))
     stream.write(payload)
     stream.flush()
 
 
-def _read(stream: IO[bytes]) -> Any:
-    """The next value; None at the end of the stream."""
+def _read(stream: IO[bytes]) -> bytes:
+    """The next payload. Raises EOFError at the end of the stream."""
     header = stream.read(_HEADER.size)
-    if len(header) < _HEADER.size:
-        return None
-    (size,) = _HEADER.unpack(header)
-    payload = stream.read(size)
-    if len(payload) < size:
-        return None
-    return marshal.loads(payload)  # noqa: S302 - from the process that this one started, or that started it
+    if len(header) == _HEADER.size:
+        (size,) = _HEADER.unpack(header)
+        payload = stream.read(size)
+        if len(payload) == size:
+            return payload
+    raise EOFError("the process ended")
 
 
 def main() -> None:
     """The child: judge what comes on standard input until it ends. Arguments: the extractors, as module:name."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which then ends this
     extractors = [_named(name) for name in sys.argv[1:]]
-    while (request := _read(sys.stdin.buffer)) is not None:
-        hmac_key, tasks = request
+    while True:
+        try:
+            request = _read(sys.stdin.buffer)
+        except EOFError:
+            return
+        hmac_key, tasks = marshal.loads(request)  # noqa: S302 - from the process that started this one
         verdicts = admission.judge(tasks, hmac_key, extractors)
         try:
-            _write(sys.stdout.buffer, [tuple(verdict) for verdict in verdicts])
+            _write(sys.stdout.buffer, marshal.dumps([tuple(verdict) for verdict in verdicts]))
         except BrokenPipeError:  # the node was killed: nobody waits for the answer
             os._exit(0)
 

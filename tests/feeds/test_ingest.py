@@ -174,7 +174,7 @@ async def test_a_child_that_dies_costs_nothing(tmp_path: Path, caplog: pytest.Lo
     feed = chain("long", 900)
     async with open_store(tmp_path, workers=2, processes=True) as store:
         assert (await store.ingest.add(feed.texts[:300], source="peer")).added == 300
-        children = store.ingest._validators._children
+        children = list(store.ingest._validators._children.values())
         assert children
         for child in children:
             child._process.kill()
@@ -190,13 +190,13 @@ async def test_children_end_with_the_store_and_when_idle(tmp_path: Path, monkeyp
     feed = chain("long", 600)
     async with open_store(tmp_path, workers=2, processes=True) as store:
         await store.ingest.add(feed.texts[:300], source="peer")
-        processes = [child._process for child in store.ingest._validators._children]
+        processes = [child._process for child in store.ingest._validators._children.values()]
         assert processes
         async with asyncio.timeout(20):
             while any(process.poll() is None for process in processes):  # noqa: ASYNC110 - they tell nobody
                 await asyncio.sleep(0.02)
         assert (await store.ingest.add(feed.texts[300:], source="peer")).added == 300
-        processes = [child._process for child in store.ingest._validators._children]
+        processes = [child._process for child in store.ingest._validators._children.values()]
     assert [process.poll() for process in processes] == [0] * len(processes)
 
 
@@ -541,3 +541,67 @@ async def test_two_stores_on_one_file_keep_each_feed_whole(tmp_path: Path) -> No
         fresh = await Log.open(one.database)
         assert fresh.clock() == {**{feed.id: 30 for feed in feeds}, one.own.id: 6, two.own.id: 10}
         assert fresh.position == 136
+
+
+@pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
+async def test_rounds_of_one_feed_are_judged_before_those_ahead_of_them_are_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: bool
+) -> None:
+    monkeypatch.setattr(ingest_module, "ROUND_MESSAGES", 24)
+    monkeypatch.setattr(validators, "LARGE", 8)
+    long, short = chain("long", 300), chain("short", 40)
+    async with open_store(tmp_path, workers=2, processes=processes) as store:
+        judged: list[bool] = []
+        judge = store.ingest._validators.judge
+
+        async def watched(tasks: Any) -> Any:
+            judged.extend(task.assumed for task in tasks)
+            return await judge(tasks)
+
+        monkeypatch.setattr(store.ingest._validators, "judge", watched)
+        texts = long.texts[:100] + short.texts + long.texts[100:]
+        chunks = [texts[at : at + 10] for at in range(0, len(texts), 10)]
+        reports = await asyncio.gather(*(store.ingest.add(chunk, source="peer") for chunk in chunks))
+        assert [report.added for report in reports] == [10] * 34
+        assert store.log.clock() == {long.id: 300, short.id: 40}
+        assert any(judged), "no round was judged from a tip that was still on its way"
+        await check_whole(store)
+        assert store.ingest._ahead == {}
+        assert store.ingest._out == {}
+
+
+@pytest.mark.parametrize("bad", [0, 23, 24, 40, 47, 48, 99])
+async def test_a_bad_message_ends_the_feed_there_however_many_rounds_are_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    monkeypatch.setattr(ingest_module, "ROUND_MESSAGES", 24)
+    feed = chain("one", 100)
+    texts = [*feed.texts[:bad], tampered(feed.texts[bad]), *feed.texts[bad + 1 :]]
+    async with open_store(tmp_path, workers=2, processes=False) as store:
+        chunks = [texts[at : at + 10] for at in range(0, 100, 10)]
+        reports = await asyncio.gather(*(store.ingest.add(chunk, source="liar") for chunk in chunks))
+        assert sum(report.added for report in reports) == bad
+        kinds_found = [kind for report in reports for _, kind in kinds(report)]
+        assert kinds_found == ["invalid"] + ["gap"] * (99 - bad)
+        assert (await store.ingest.add(feed.texts, source="peer")).added == 100 - bad
+        await check_whole(store)
+
+
+async def test_a_fork_in_one_round_stops_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest_module, "ROUND_MESSAGES", 10)
+    feed = chain("one", 40)
+    other = branch(feed, 9)
+    other.append(POST)
+    async with open_store(tmp_path, workers=2, processes=False) as store:
+        chunks = [feed.texts[:9], other.texts, feed.texts[9:20], feed.texts[20:30], feed.texts[30:]]
+        reports = await asyncio.gather(*(store.ingest.add(chunk, source="peer") for chunk in chunks))
+        assert sum(len(chunk) for chunk in chunks) == sum(
+            report.added + report.duplicates + len(report.rejections) for report in reports
+        )
+        assert 9 <= store.log.sequence(feed.id) <= 40
+        await check_whole(store)
+        await store.ingest.add([*feed.texts[:20], *other.texts], source="peer")
+        assert store.log.feed_state(feed.id) == "forked"
+        held = store.log.sequence(feed.id)
+        assert (await store.ingest.add(feed.texts, source="peer")).added == 0
+        assert store.log.sequence(feed.id) == held
