@@ -7,6 +7,7 @@ nothing. Peer events are not stored anywhere; they wait in a short queue, and a 
     event: message   data: the message        id: its position
     event: peer      data: the peer           id: the position up to which messages were sent
     event: sync      data: the sync progress  id: the same
+    event: blob      data: a blob that came   id: the same
 """
 
 import asyncio
@@ -25,13 +26,14 @@ from starlette.types import Receive, Scope, Send
 from api.answers import disconnected, line_safe, unpacked
 from api.errors import Problem
 from api.services import Services, sync_progress
+from feeds.live import Live
 from feeds.log import Entry
 from feeds.mailbox import OpenedEntry
 from replication.peer_info import PeerEvent
 
 __all__ = ["EVENTS", "EventStream", "StreamFilter", "open_streams"]
 
-EVENTS: Final = ("message", "peer", "sync")
+EVENTS: Final = ("message", "peer", "sync", "blob")
 CHUNK: Final = 200
 QUEUE: Final = 1000
 """Peer events that may wait for a reader."""
@@ -139,6 +141,7 @@ class EventStream(Response):
         self._peers: Final[deque[PeerEvent]] = deque()
         self._overrun = False
         self._gone = False
+        self._blobs = services.blobs.arrivals.position
         self._progress = b""
         self._sync_due = 0.0
 
@@ -147,7 +150,8 @@ class EventStream(Response):
         unsubscribe = self._services.peers.subscribe(self._peer_event)
         watchers = [
             asyncio.create_task(self._watch_reader(receive)),
-            asyncio.create_task(self._watch_log()),
+            asyncio.create_task(self._watch(self._services.live, self._cursor)),
+            asyncio.create_task(self._watch(self._services.blobs.arrivals, self._blobs)),
             asyncio.create_task(self._watch_end()),
         ]
         try:
@@ -172,6 +176,7 @@ class EventStream(Response):
             self._wake.clear()
             await self._send_messages(send)
             await self._send_peers(send)
+            await self._send_blobs(send)
             next_sync = await self._send_sync(send, loop.time())
             if loop.time() >= next_ping:
                 next_ping = loop.time() + interval
@@ -207,6 +212,17 @@ class EventStream(Response):
             event = self._peers.popleft()
             await _write(send, self._event(b"peer", orjson.dumps({"event": event.kind, "peer": event.info})))
 
+    async def _send_blobs(self, send: Send) -> None:
+        """Every blob that came since the last look and is still here."""
+        blobs = self._services.blobs
+        if "blob" not in self._wanted.events:
+            self._blobs = blobs.arrivals.position
+        while not self._over() and self._blobs < (end := blobs.arrivals.position):
+            found = await blobs.page(self._blobs, CHUNK)
+            self._blobs = found[-1].number if found else end
+            events = (self._event(b"blob", orjson.dumps({"id": blob.id, "size": blob.size})) for blob in found)
+            await _write(send, b"".join(events))
+
     async def _send_sync(self, send: Send, now: float) -> float:
         """Sync progress where it changed, not more often than SYNC_INTERVAL; when to look again."""
         if "sync" not in self._wanted.events:
@@ -234,10 +250,9 @@ class EventStream(Response):
         self._gone = True
         self._wake.set()
 
-    async def _watch_log(self) -> None:
-        position = self._cursor
+    async def _watch(self, live: Live, position: int) -> None:
         while True:
-            position = await self._services.live.wait_beyond(position)
+            position = await live.wait_beyond(position)
             self._wake.set()
 
     async def _watch_end(self) -> None:

@@ -122,6 +122,14 @@ class PeerCount(Shape):
     known: int
 
 
+class BlobStatus(Shape):
+    count: int
+    bytes: int
+    foreign_bytes: int = Field(description="Of others, and not pinned: these may be evicted")
+    quota_bytes: int = Field(description="Room for those")
+    wanted: int
+
+
 class DiskStatus(Shape):
     database_bytes: int
     free_bytes: int
@@ -147,6 +155,7 @@ class Status(Shape):
     peers: PeerCount
     sync: "Sync"
     streams: StreamStatus
+    blobs: BlobStatus
     disk: DiskStatus
     memory: MemoryStatus
 

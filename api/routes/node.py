@@ -85,6 +85,7 @@ async def status(request: Request) -> Response:
         },
         "sync": sync_progress(services),
         "streams": {"open": open_streams(request.app)},
+        "blobs": _blobs(services),
         "disk": _disk(services),
         "memory": {"resident_bytes": _resident_bytes()},
     }
@@ -103,6 +104,17 @@ async def readyz(request: Request) -> Response:
         raise Problem("stopping", "The node is stopping.", headers={"Retry-After": "5"})
     services.database.peek(lambda connection: connection.execute("SELECT 1").fetchone())
     return document(request, {"status": "ready"})
+
+
+def _blobs(services: Services) -> dict[str, int]:
+    totals = services.blobs.totals()
+    return {
+        "count": totals.blobs,
+        "bytes": totals.bytes,
+        "foreign_bytes": totals.foreign_bytes,
+        "quota_bytes": services.blobs.limits.quota,
+        "wanted": totals.wants,
+    }
 
 
 def _disk(services: Services) -> dict[str, int]:

@@ -135,10 +135,11 @@ async def test_headers(api: Api, send: Sender) -> None:
 async def test_bodies(api: Api, send: Sender) -> None:
     json_type = {"Content-Type": "application/json"}
     for operation in operations(api):
-        if "requestBody" not in operation.described:
+        taken = operation.described.get("requestBody", {"content": {}})["content"]
+        if "application/json" not in taken:
             continue
-        schema = operation.described["requestBody"]["content"]["application/json"]["schema"]
-        valid = {"content": {"type": "post"}, "feed": FEED, "replicate": True, "address": "x"}
+        schema = taken["application/json"]["schema"]
+        valid = {"content": {"type": "post"}, "feed": FEED, "replicate": True, "address": "x", "text": "x"}
         whole = {name: valid[name] for name in schema["required"]}
         bodies = [*VALUES, *({**whole, name: value} for name in [*whole, "recps", "extra"] for value in VALUES)]
         bodies += [{**whole, "content": {"type": "post", "x": value}} for value in VALUES]

@@ -333,3 +333,15 @@ def test_what_types_mean() -> None:
     assert parse(["post", "message"], []).types is None
     assert parse([], ["@a"]).author == "@a"
     assert parse([], ["@a", "@b"]).author is None
+
+
+async def test_blobs_that_come(api: Api, server: HttpServer) -> None:
+    await api.services.blobs.add(b"before")
+    async with reading(server, "?types=blob") as reader, reading(server, "?types=peer") as other:
+        infos = [await api.services.blobs.add(b"blob %d" % number) for number in range(3)]
+        await api.services.blobs.add(b"blob 0")
+        for info in infos:
+            event = await reader.next()
+            assert (event.name, json.loads(event.data)) == ("blob", {"id": info.id, "size": 6})
+        api.services.stopping.set()
+        assert await reader.end() == await other.end() == []
