@@ -18,7 +18,9 @@ __all__ = ["router"]
 router: Final = APIRouter(tags=["stream"])
 
 _LISTS: Final = "Separated by commas, or the parameter repeated."
-TYPES: Final = Parameter("types", text(4096), f"Kinds of events (message, peer, sync, blob) or types of messages. {_LISTS}")
+TYPES: Final = Parameter(
+    "types", text(4096), f"Kinds of events (message, peer, sync, blob) or types of messages. {_LISTS}"
+)
 FEEDS: Final = Parameter("feeds", text(65536), f"Only messages of these feeds. {_LISTS}")
 SINCE: Final = Parameter("since", whole(0, 2**53), "Messages after this position first")
 LAST_EVENT_ID: Final = Parameter(
