@@ -27,7 +27,18 @@ __all__ = ["router"]
 
 router: Final = APIRouter(tags=["node"])
 
-FEATURES: Final = ("publish", "stream", "replication", "idempotency", "ndjson", "msgpack")
+FEATURES: Final = (
+    "publish",
+    "stream",
+    "replication",
+    "threads",
+    "timelines",
+    "votes",
+    "channels",
+    "idempotency",
+    "ndjson",
+    "msgpack",
+)
 
 
 @router.get("/v1/info", summary="What this node is", responses=also(200, Info, "Open to everybody", Form.MSGPACK))
