@@ -1,9 +1,10 @@
 """Private messages as their reader sees them: opened, in threads, searched. In memory only.
 
-The store knows which messages some key of ours opened (`feeds.views.private_index`) and nothing of what they say. On
-the first question the mailbox opens those and remembers of each what lists and threads need; later questions read on
-from the last position, so nothing has to be told to it. Contents stay in a cache of bounded size and are opened again
-when they have left it. Opening is done in the database's reading threads, beside the event loop.
+The store keeps which messages some key of ours opened (`feeds.openings`) and nothing of what they say; the mailbox
+tries the keys, soon after a message came or when somebody asks, whichever is first. On the first question it opens what
+is for us and remembers of each what lists and threads need; later questions read on from the last position. Contents
+stay in a cache of bounded size and are opened again when they have left it. Opening is done in the database's reading
+threads, beside the event loop.
 """
 
 import asyncio
@@ -14,21 +15,24 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from feeds import openings
 from feeds.conversation import normalise_channel, read_channels
 from feeds.database import Database
+from feeds.live import Live
 from feeds.log import Entry
 from feeds.message import JsonValue
 from feeds.private.key_ring import KeyRing, Opened
 from feeds.private.stored import boxed_content, opened_kvt, opened_value
 from feeds.refs import is_feed, is_message
 from feeds.thread_order import Place, order
-from feeds.views import private_index
 
 __all__ = ["Letter", "Mailbox", "OpenedEntry", "PrivateThread", "Wanted"]
 
 CACHE_BYTES: Final = 8 << 20
 CHUNK: Final = 256
 """Messages opened in one hop: some 20 ms of a reading thread."""
+PAUSE: Final = 0.2
+"""Seconds after a commit before keys are tried unasked, so that a stream of commits is taken in few steps."""
 _PER_ITEM: Final = 512
 """Bytes that a cached content takes besides its text, about."""
 _SEARCHED: Final = ("text", "title", "subject", "name", "description", "summary", "channel")
@@ -149,6 +153,7 @@ class Mailbox:
         self._threads: dict[str, list[Letter]] = {}
         self._reached = 0
         self._reading: Final = asyncio.Lock()
+        self._trying: Final = asyncio.Lock()
 
     # One message.
 
@@ -206,34 +211,32 @@ class Mailbox:
         """The messages behind letters, in the same order."""
         return await self._at([letter.position for letter in letters])
 
-    async def try_new_keys(self) -> int:
-        """Try keys that were added since the messages came on all that could not be opened; how many now are."""
-        names = await self._database.read(lambda connection: private_index.untried(connection, self._ring))
-        if not names:
-            return 0
-        ring = self._ring.without(set(self._ring.ids) - set(names))
-        count, after = 0, 0
+    async def follow(self, live: Live) -> None:
+        """Try our keys on encrypted messages soon after they come, for ever. Raises StoreError."""
         while True:
-            opened, reached = await self._database.read(
-                lambda connection, after=after: private_index.try_again(connection, ring, after, CHUNK)  # type: ignore[misc]
-            )
-            if reached is None:
-                break
-            after = reached
-            if opened:
-                count += len(opened)
-                await self._database.write(
-                    lambda connection, found=opened: private_index.record_again(connection, ring, found)  # type: ignore[misc]
-                )
-        await self._database.write(lambda connection: private_index.complete(connection, ring))
-        async with self._reading:
-            self._letters, self._threads, self._reached = [], {}, 0
-        return count
+            position = live.position
+            await self.catch_up()
+            await live.wait_beyond(position)
+            await asyncio.sleep(PAUSE)
+
+    async def catch_up(self) -> int:
+        """Try our keys on every message that they were not tried on; how many they open. Raises StoreError."""
+        count = 0
+        async with self._trying:
+            while True:
+                tried = await self._database.read(lambda connection: openings.try_next(connection, self._ring, CHUNK))
+                if tried is None:
+                    return count
+                await self._database.write(_recorder(tried))
+                count += len(tried.opened)
+                if tried.old and tried.opened:
+                    await self._forget()
 
     # Memory.
 
     async def _refresh(self) -> None:
-        """Read what was opened since the last question."""
+        """Open what came since the last question."""
+        await self.catch_up()
         async with self._reading:
             while True:
                 more = await self._database.read(_reader(self._ring, self._reached))
@@ -243,6 +246,11 @@ class Mailbox:
                 self._reached = more.reached
                 if more.scanned < CHUNK:
                     return
+
+    async def _forget(self) -> None:
+        """Read everything again with the next question."""
+        async with self._reading:
+            self._letters, self._threads, self._reached = [], {}, 0
 
     def _add(self, letter: Letter) -> None:
         self._letters.append(letter)
@@ -257,7 +265,7 @@ class Mailbox:
 
         def read(connection: sqlite3.Connection) -> dict[int, OpenedEntry]:
             found = {}
-            for at, entry in private_index.entries_at(connection, positions).items():
+            for at, entry in openings.opened_at(connection, positions).items():
                 opened = cached.get(at) or _open(ring, entry)
                 if opened is not None:
                     found[at] = OpenedEntry(entry, opened)
@@ -285,9 +293,13 @@ class _More(NamedTuple):
     reached: int
 
 
+def _recorder(tried: openings.Tried) -> Callable[[sqlite3.Connection], None]:
+    return lambda connection: openings.record(connection, tried)
+
+
 def _reader(ring: KeyRing, after: int) -> Callable[[sqlite3.Connection], _More]:
     def read(connection: sqlite3.Connection) -> _More:
-        entries = private_index.opened_after(connection, after, CHUNK)
+        entries = openings.opened_after(connection, after, CHUNK)
         opened = [OpenedEntry(entry, found) for entry in entries if (found := _open(ring, entry)) is not None]
         return _More(opened, len(entries), entries[-1].position if entries else after)
 

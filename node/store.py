@@ -23,6 +23,7 @@ from feeds.live import Live
 from feeds.log import Log
 from feeds.mailbox import Mailbox
 from feeds.migrations import FEEDS
+from feeds.openings import OPENINGS
 from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
 from feeds.views import message_types
@@ -70,15 +71,14 @@ async def open_store(
 
     now -- seconds since 1970.
     """
-    database = await Database.open(path, [FEEDS, BLOBS, REPLICATION, IDEMPOTENCY])
+    database = await Database.open(path, [FEEDS, OPENINGS, BLOBS, REPLICATION, IDEMPOTENCY])
     try:
         receive_log = await Log.open(database, type_index=message_types.positions)
-        ring = KeyRing([keypair])
         views: list[View] = [
             Contacts(),
             MessageTypes(),
             Links(),
-            PrivateIndex(ring),
+            PrivateIndex(),
             Timeline(),
             Threads(),
             Votes(),
@@ -87,7 +87,7 @@ async def open_store(
         ]
         indexer = await Indexer.open(database, views)
         graph = await SocialGraph.open(database, indexer)
-        mailbox = Mailbox(database, ring)
+        mailbox = Mailbox(database, KeyRing([keypair]))
         blobs = await Blobs.open(
             path.with_name("blobs"), database, now=now, limits=blob_limits, is_ours=partial(_names_blob, keypair.id)
         )
@@ -97,7 +97,7 @@ async def open_store(
         ingest = Ingest(
             database, log=receive_log, indexer=indexer, live=live, publisher=publisher, hmac_key=hmac_key, now=now
         )
-        catching_up = asyncio.create_task(_catch_up(indexer, mailbox), name="views catch up")
+        catching_up = asyncio.create_task(_catch_up(indexer, mailbox, live), name="views catch up")
         try:
             yield Store(database, receive_log, live, ingest, indexer, graph, blobs, mailbox, own_format)
         finally:
@@ -115,16 +115,13 @@ def _names_blob(author: str, connection: Connection, blob: str) -> bool:
     return any(link.source == author for link in links_to(connection, blob, limit=LINKS_LOOKED_AT))
 
 
-async def _catch_up(indexer: Indexer, mailbox: Mailbox) -> None:
-    """Bring new or changed views to the end of the log, and try new keys, while the node already works."""
+async def _catch_up(indexer: Indexer, mailbox: Mailbox, live: Live) -> None:
+    """Bring new or changed views to the end of the log while the node already works, then open what is for us."""
     await _catch_up_views(indexer)
     try:
-        opened = await mailbox.try_new_keys()
+        await mailbox.follow(live)
     except StoreError as error:
-        log.error("old private messages could not be tried again: %s", error)
-    else:
-        if opened:
-            log.info("a new key opens %d private messages that were here before", opened)
+        log.error("private messages are opened only when somebody asks for them: %s", error)
 
 
 async def _catch_up_views(indexer: Indexer) -> None:

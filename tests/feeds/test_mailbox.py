@@ -1,7 +1,10 @@
 """Private messages in the store and in memory: indexed as they come, tried again with new keys, read, never written."""
 
+import asyncio
 import os
 import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds import mailbox as mailbox_module
-from feeds.indexer import View
 from feeds.keys import Keypair
 from feeds.log import Entry
 from feeds.mailbox import Letter, Mailbox, OpenedEntry, Wanted, _thread
@@ -24,7 +26,7 @@ from tests.support.builders import Feed
 from tests.support.stores import VIEWS, Store, open_store
 
 OWN, FRIEND, LATER, OTHER = (builders.keypair(name) for name in ("own", "friend", "later", "other"))
-TABLES = PrivateIndex.tables
+TABLES = ("opening_key", "opening")
 MARKER = "nothing of this is written down"
 
 
@@ -38,10 +40,6 @@ async def receive(store: Store, *texts: bytes) -> None:
     assert not report.rejections
 
 
-def views_with(ring: KeyRing) -> list[View]:
-    return [*(view for view in VIEWS if view.name != PrivateIndex.name), PrivateIndex(ring)]
-
-
 async def read(mailbox: Mailbox, **wanted: Any) -> list[str]:
     found = await mailbox.find(Wanted(**wanted), limit=10_000)
     return [text_of(one) for one in found]
@@ -53,61 +51,89 @@ def text_of(one: OpenedEntry) -> str:
     return str(content["text"])
 
 
-async def test_what_we_can_open_is_known_with_the_key_and_the_rest_is_kept_for_later(tmp_path: Path) -> None:
+async def test_what_we_can_open_is_known_with_the_key(tmp_path: Path) -> None:
     theirs = Feed(FRIEND)
     async with open_store(tmp_path) as store:
         await receive(store, theirs.append({"type": "post"}), theirs.append(boxed(MARKER, FRIEND, OWN.id)))
         await receive(store, theirs.append(boxed("for another", FRIEND, OTHER.id)), theirs.append("AAAA.box2"))
         await store.ingest.publish({"type": "post", "text": MARKER}, recps=[FRIEND.id])
-        rows = store.dump(TABLES)
-        assert rows["private_opened"] == [(2, 1), (5, 1)]
-        assert rows["private_unopened"] == [(3,), (4,)]
-        assert rows["private_key"] == [(1, OWN.id, 1)]
+        assert store.dump(PrivateIndex.tables)["boxed_message"] == [(2,), (3,), (4,), (5,)]
+        assert await store.mailbox.catch_up() == 2
+        assert store.dump(TABLES) == {"opening": [(2, 1), (5, 1)], "opening_key": [(1, OWN.id, 5)]}
+        assert await store.mailbox.catch_up() == 0
         assert await read(store.mailbox) == [MARKER, MARKER]
     for file in tmp_path.iterdir():
         assert MARKER.encode() not in file.read_bytes(), file
 
 
-async def test_a_key_that_comes_later_is_tried_on_what_was_there_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+async def test_a_key_that_comes_later_is_tried_on_what_was_there_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(mailbox_module, "CHUNK", chunk)
     theirs = Feed(FRIEND)
-    for_later = [theirs.append(boxed(f"message {n}", FRIEND, LATER.id)) for n in range(5)]
     async with open_store(tmp_path) as store:
-        await receive(store, theirs.texts[0], *for_later[1:], theirs.append(boxed("for me", FRIEND, OWN.id)))
-        assert await store.mailbox.try_new_keys() == 0
+        await receive(store, *(theirs.append(boxed(f"message {n}", FRIEND, LATER.id)) for n in range(5)))
+        await receive(store, theirs.append(boxed("for me", FRIEND, OWN.id)))
+        await receive(store, theirs.append(boxed("for none of us", FRIEND, OTHER.id)))
         assert await read(store.mailbox) == ["for me"]
-        ring = KeyRing([OWN, LATER])
-        both = Mailbox(store.database, ring)
-        assert await read(both) == ["for me"]
-        assert await both.try_new_keys() == 5
-        assert await read(both) == [*(f"message {n}" for n in range(5)), "for me"]
-        assert await both.try_new_keys() == 0
+        both = Mailbox(store.database, KeyRing([OWN, LATER]))
+        await receive(store, theirs.append(boxed("for both", FRIEND, OWN.id, LATER.id)))
+        everything = [*(f"message {n}" for n in range(5)), "for me", "for both"]
+        assert await read(both) == everything
+        assert await both.catch_up() == 0
         rows = store.dump(TABLES)
-        assert rows["private_opened"] == [*((at, 2) for at in range(1, 6)), (6, 1)]
-        assert rows["private_unopened"] == []
-        assert rows["private_key"] == [(1, OWN.id, 1), (2, LATER.id, 1)]
-    views = views_with(ring)
-    (tmp_path / "again").mkdir()
-    async with open_store(tmp_path / "again", views=views) as store:
-        await receive(store, *theirs.texts)
-        assert store.dump(TABLES) == rows
-    async with open_store(tmp_path, views=views) as store:
-        assert await Mailbox(store.database, ring).try_new_keys() == 0
+        assert rows["opening"] == [*((at, 2) for at in range(1, 6)), (6, 1), (8, 1)]
+        assert rows["opening_key"] == [(1, OWN.id, 8), (2, LATER.id, 8)]
+        assert len(await both.threads()) == 7
 
 
-async def test_messages_that_come_while_a_new_key_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_trying_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailbox_module, "CHUNK", 2)
     theirs = Feed(FRIEND)
     async with open_store(tmp_path) as store:
-        await receive(store, *(theirs.append(boxed(str(n), FRIEND, LATER.id)) for n in range(7)))
-    ring = KeyRing([OWN, LATER])
-    async with open_store(tmp_path, views=views_with(ring)) as store:
-        await receive(store, theirs.append(boxed("new", FRIEND, LATER.id)))
-        assert store.dump(TABLES)["private_key"] == [(1, OWN.id, 1), (2, LATER.id, 0)]
-        mailbox = Mailbox(store.database, ring)
-        assert await read(mailbox) == ["new"]
-        assert await mailbox.try_new_keys() == 7
-        assert await read(mailbox) == [*map(str, range(7)), "new"]
-        assert store.dump(TABLES)["private_key"] == [(1, OWN.id, 1), (2, LATER.id, 1)]
+        await receive(store, *(theirs.append(boxed(str(n), FRIEND, OWN.id)) for n in range(20)))
+        catching_up = asyncio.create_task(store.mailbox.catch_up())
+        await until(lambda: len(store.dump(TABLES)["opening"]) > 0, pause=0)
+        catching_up.cancel()
+        await asyncio.gather(catching_up, return_exceptions=True)
+        assert 0 < len(store.dump(TABLES)["opening"]) < 20
+    async with open_store(tmp_path) as store:
+        assert 0 < await store.mailbox.catch_up() < 20
+        assert await read(store.mailbox) == [str(n) for n in range(20)]
+
+
+async def test_keys_are_tried_soon_after_a_message_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox_module, "PAUSE", 0.0)
+    theirs = Feed(FRIEND)
+    async with open_store(tmp_path) as store:
+        await receive(store, theirs.append(boxed("before", FRIEND, OWN.id)))
+        following = asyncio.create_task(store.mailbox.follow(store.live))
+        await until(lambda: len(store.dump(TABLES)["opening"]) == 1)
+        await receive(store, theirs.append(boxed("after", FRIEND, OWN.id)))
+        await until(lambda: len(store.dump(TABLES)["opening"]) == 2)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], *, pause: float = 0.005) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(pause)
+
+
+async def test_views_made_anew_leave_alone_what_was_opened(tmp_path: Path) -> None:
+    theirs = Feed(FRIEND)
+    async with open_store(tmp_path) as store:
+        await receive(store, theirs.append(boxed("mine", FRIEND, OWN.id)), theirs.append("AAAA.box"))
+        await store.mailbox.catch_up()
+        before = store.dump(TABLES), store.dump(PrivateIndex.tables)
+    newer = PrivateIndex()
+    newer.version += 1  # type: ignore[misc]
+    async with open_store(tmp_path, views=[newer if view.name == newer.name else view for view in VIEWS]) as store:
+        assert (store.dump(TABLES), store.dump(PrivateIndex.tables)) == before
+        assert await store.mailbox.catch_up() == 0
 
 
 async def test_a_store_under_another_identity(tmp_path: Path) -> None:

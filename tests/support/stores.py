@@ -16,6 +16,7 @@ from feeds.live import Live
 from feeds.log import Log
 from feeds.mailbox import Mailbox
 from feeds.migrations import FEEDS
+from feeds.openings import OPENINGS
 from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
 from feeds.views.channels import Channels
@@ -29,23 +30,17 @@ from feeds.views.timeline import Timeline
 from feeds.views.votes import Votes
 from tests.support import builders
 
-
-def views_for(own: Keypair) -> tuple[View, ...]:
-    """Every view of a node with this key."""
-    return (
-        Contacts(),
-        MessageTypes(),
-        Links(),
-        PrivateIndex(KeyRing([own])),
-        Timeline(),
-        Threads(),
-        Votes(),
-        Channels(),
-        Profiles(),
-    )
-
-
-VIEWS: tuple[View, ...] = views_for(builders.keypair("own"))
+VIEWS: tuple[View, ...] = (
+    Contacts(),
+    MessageTypes(),
+    Links(),
+    PrivateIndex(),
+    Timeline(),
+    Threads(),
+    Votes(),
+    Channels(),
+    Profiles(),
+)
 
 
 class FailingConnection(sqlite3.Connection):
@@ -115,7 +110,7 @@ async def open_store(
     own: Keypair | None = None,
     hmac_key: bytes | None = None,
     components: Sequence[Component] = (),
-    views: Sequence[View] | None = None,
+    views: Sequence[View] = VIEWS,
     factory: type[sqlite3.Connection] = sqlite3.Connection,
     workers: int | None = None,
     processes: bool | None = None,
@@ -124,10 +119,10 @@ async def open_store(
 ) -> AsyncIterator[Store]:
     """Open or create the store in a folder; closed in order at the end."""
     own = own or builders.keypair("own")
-    database = await Database.open(folder / "sbot.db", [FEEDS, *components], factory=factory)
+    database = await Database.open(folder / "sbot.db", [FEEDS, OPENINGS, *components], factory=factory)
     try:
         log = await Log.open(database, type_index=positions)
-        indexer = await Indexer.open(database, views_for(own) if views is None else views)
+        indexer = await Indexer.open(database, views)
         graph = await SocialGraph.open(database, indexer)
         if catch_up:
             await indexer.catch_up()
