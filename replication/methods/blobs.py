@@ -1,10 +1,14 @@
 """blobs.*: what is held may be read by anybody who was let in; adding, removing and wanting are for the node's own user
 (protocol.md sections 10 and 19). What peers want of each other (createWants, changes) is a session and not here."""
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from feeds.blobs import BlobInfo, Blobs
 from feeds.errors import InvalidRef, NotFound, TooLarge
@@ -15,6 +19,7 @@ from replication.methods import options
 from replication.methods.local import local
 from replication.methods.services import MethodServices
 from replication.rpc.bodies import BodyType
+from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Caller, Kind, Method, Who
 from replication.rpc.streams import Sink, Source
 
@@ -24,8 +29,42 @@ ALL_OF_IT = 2**53
 
 def methods(services: MethodServices) -> list[Method]:
     """All of them."""
-    blobs = services.blobs
-    return [*_reading(blobs), *_listing(blobs), *_changing(blobs), *_wanting(blobs)]
+    blobs, adds = services.blobs, _Adds()
+    others = [*_reading(blobs), *_listing(blobs), _removing(blobs), *_wanting(blobs)]
+    return [_adding(blobs, adds), *(replace(method, handler=adds.first(method.handler)) for method in others)]
+
+
+class _Adds:
+    """Adds under way, by connection.
+
+    JavaScript takes a sink for done as soon as everything was sent: old programs add a blob and ask for
+    it in the next call, which must not overtake the add.
+    """
+
+    def __init__(self) -> None:
+        self._open: WeakKeyDictionary[RpcConnection, dict[Source, asyncio.Event]] = WeakKeyDictionary()
+
+    @contextmanager
+    def under_way(self, caller: Caller, inp: Source) -> Iterator[None]:
+        """An add, from the first byte to the end."""
+        adds = self._open.setdefault(caller.connection, {})
+        adds[inp] = asyncio.Event()
+        try:
+            yield
+        finally:
+            adds.pop(inp).set()
+
+    def first(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """The same handler, waiting for adds of its caller of which all has arrived."""
+
+        @wraps(handler)
+        async def patient(caller: Caller, *arguments: Any) -> Any:
+            for inp, done in list(self._open.get(caller.connection, {}).items()):
+                if inp.remote_ended:
+                    await done.wait()
+            return await handler(caller, *arguments)
+
+        return patient
 
 
 def _reading(blobs: Blobs) -> list[Method]:
@@ -88,19 +127,27 @@ def _listing(blobs: Blobs) -> list[Method]:
     return [local("blobs.ls", Kind.SOURCE, ls), local("blobs.meta", Kind.ASYNC, meta)]
 
 
-def _changing(blobs: Blobs) -> list[Method]:
+def _adding(blobs: Blobs, adds: _Adds) -> Method:
     async def add(caller: Caller, args: list[JsonValue], inp: Source) -> None:
         """Take in a blob; the id it must have may be given. The id is told before the end, once it is on the disk."""
         expected = None if not args or args[0] is None else _first(args)
+        with adds.under_way(caller, inp):
+            info = await take_in(inp, expected)
+        await caller.connection.stream_sends(inp.call, BodyType.JSON, [json.dumps(info.id).encode()])
+
+    async def take_in(inp: Source, expected: str | None) -> BlobInfo:
         async with blobs.adding(expected=expected) as writer:
             while batch := await inp.read_batch():
                 for body in batch:
                     if body.kind is BodyType.JSON:
                         raise RemoteVisible("blobs.add: expected bytes, not JSON")
                     await writer.write(body.data)
-            info = await writer.commit()
-        await caller.connection.stream_sends(inp.call, BodyType.JSON, [json.dumps(info.id).encode()])
+            return await writer.commit()
 
+    return local("blobs.add", Kind.SINK, add)
+
+
+def _removing(blobs: Blobs) -> Method:
     async def rm(_caller: Caller, args: list[JsonValue]) -> bool:
         """Remove a blob, whoever's it is."""
         blob = _first(args)
@@ -108,7 +155,7 @@ def _changing(blobs: Blobs) -> list[Method]:
             raise NotFound(f"blob not found: {blob}")
         return True
 
-    return [local("blobs.add", Kind.SINK, add), local("blobs.rm", Kind.ASYNC, rm)]
+    return local("blobs.rm", Kind.ASYNC, rm)
 
 
 def _wanting(blobs: Blobs) -> list[Method]:

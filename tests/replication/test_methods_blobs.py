@@ -83,6 +83,21 @@ async def test_the_id_is_told_before_the_end(tmp_path: Path, monkeypatch: pytest
         assert told == [(BodyType.JSON, [json.dumps(blob_id(b"hello")).encode()])]
 
 
+async def test_what_is_asked_next_does_not_overtake_an_add(tmp_path: Path) -> None:
+    """JavaScript's sinks are done when everything was sent, so its programs ask at once."""
+    async with open_node(tmp_path, "a") as a, program(a) as own:
+        for number in range(5):
+            data = b"%d" % number * 300_000
+            sink = own.sink("blobs.add")
+            await sink.send([data], BodyType.BINARY)
+            await sink.end()
+            assert await own.call("blobs.has", [blob_id(data)]) is True
+            assert await get(own, blob_id(data)) == data
+        sink = own.sink("blobs.add")
+        await sink.send([b"unfinished"], BodyType.BINARY)
+        assert await own.call("blobs.has", [blob_id(b"unfinished")]) is False
+
+
 async def test_lists_of_ids(tmp_path: Path) -> None:
     async with open_node(tmp_path, "a") as a, program(a) as own, stranger(a) as peer:
         await add(own, b"held")
