@@ -32,6 +32,7 @@ def test_channel_vectors(entry: dict[str, str | None]) -> None:
     assert normalise_channel(entry["input"] or "") == entry["output"]
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(), max_size=80))
 def test_normalising_twice_changes_nothing_and_keeps_thirty_units(name: str) -> None:
     channel = normalise_channel(name)
@@ -123,7 +124,7 @@ NAMES = st.sampled_from(["root", "branch", "fork", "vote", "channel", "subscribe
 KINDS = st.sampled_from(["post", "vote", "channel", "blog"]) | JSON
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.builds(lambda kind, more: {"type": kind, **more}, KINDS, st.dictionaries(NAMES, JSON)) | st.text())
 def test_no_content_raises(content: Any) -> None:
     for read in (read_post, read_vote, read_channels, read_subscription):

@@ -114,7 +114,9 @@ def clock() -> Callable[[], float]:
     return lambda: NOW * 2 / 1000
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(MESSAGES, st.integers(1, 7))
 async def test_views_hold_what_was_written_also_when_made_anew(
     monkeypatch: pytest.MonkeyPatch, plan: list[tuple[int, str, int, float, int]], chunk: int

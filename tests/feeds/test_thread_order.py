@@ -59,7 +59,7 @@ GRAPHS = st.lists(st.builds(Place, NAMES, st.lists(NAMES, max_size=4).map(tuple)
 
 
 @given(GRAPHS, st.none() | NAMES, st.randoms(use_true_random=False))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_graph_comes_out_whole_and_the_same_from_any_order(places: list[Place], root: str | None, rng) -> None:  # type: ignore[no-untyped-def]
     unique = list({place.id: place for place in reversed(places)}.values())
     ordered = order(unique, root=root)
@@ -68,6 +68,7 @@ def test_any_graph_comes_out_whole_and_the_same_from_any_order(places: list[Plac
     assert order(unique, root=root) == ordered
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.lists(st.integers(0, 30), max_size=3), st.integers(0, 5)), max_size=30))
 def test_without_cycles_every_parent_is_before_its_children(rows: list[tuple[list[int], int]]) -> None:
     places = [
