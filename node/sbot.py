@@ -38,6 +38,7 @@ from replication.methods.table import method_table
 from replication.replicator import Clocks, Replicator
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Caller, MethodTable
+from replication.sign_in import SignIn
 
 log = logging.getLogger("node.sbot")
 
@@ -83,7 +84,8 @@ class Sbot:
             replicator = await _open_replicator(store, config, keypair, times)
             stack.push_async_callback(replicator.close)
             replication = await stack.enter_async_context(_running(replicator))
-            table, connections = await _open_connections(store, replicator, config, keypair, times)
+            sign_in = SignIn(keypair, now=times.now)
+            table, connections = await _open_connections(store, replicator, config, keypair, times, sign_in)
             directory.write_manifest(_manifest(table))
             http = http_server(
                 listener,
@@ -154,7 +156,7 @@ async def _running(replicator: Replicator) -> AsyncIterator["asyncio.Task[None]"
 
 
 async def _open_connections(
-    store: Store, replicator: Replicator, config: Config, keypair: Keypair, clocks: Clocks
+    store: Store, replicator: Replicator, config: Config, keypair: Keypair, clocks: Clocks, sign_in: SignIn
 ) -> tuple[MethodTable, Connections]:
     book = AddressBook(store.database, clocks.wall)
     await book.load()
@@ -171,6 +173,7 @@ async def _open_connections(
             blobs=store.blobs,
             mailbox=store.mailbox,
             replicator=replicator,
+            sign_in=sign_in,
             hub=lambda: hub[0],
             wall_clock=clocks.wall,
         )

@@ -8,24 +8,26 @@ invites and rooms feed the address book; this file only dials from it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from feeds.keys import Keypair
+from feeds.message import JsonValue
 from replication.address import Address, parse_addresses
 from replication.address_book import AddressBook, Remembered
 from replication.admission import Admission
 from replication.backoff import Backoff
-from replication.errors import ConnectionClosed, DialFailed, InvalidAddress, RemoteError
+from replication.errors import ConnectionClosed, DialFailed, InvalidAddress, RemoteCallError, RemoteError
 from replication.limits import DEFAULT_LIMITS, LOCAL_LIMITS, Limits
 from replication.methods.ping import keep_pinging
 from replication.peer import Peer, PeerConfig, connect_peer, listen_local, listen_peers
 from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState
 from replication.redial import Redialler
 from replication.replicator import Clocks, Replicator
+from replication.rpc.bodies import Payload
 from replication.rpc.methods import MethodTable
 from replication.secret_handshake import MAIN_NETWORK
 from replication.secret_stream import feed_id
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 CROSSED_SECONDS: Final = 5.0
 """Two connections between the same peers that began within this time crossed each other: one of them is closed."""
 STOP_SECONDS: Final = 2.5
+CALL_SECONDS: Final = 20.0
 
 
 @dataclass(slots=True, eq=False)
@@ -237,6 +240,19 @@ class Connections:
             await self._book.remember(_plain(target), target.key, "manual", auto=True)
             await self._book.succeeded(_plain(target))
         return info
+
+    async def call(
+        self, peer: str, method: str, args: Sequence[JsonValue] = (), *, timeout: float = CALL_SECONDS
+    ) -> Payload:
+        """Call an async method of a connected peer. Raises RemoteError and its kinds."""
+        links = self._links_of(peer)
+        if not links:
+            raise ConnectionClosed(f"not connected to {peer}")
+        try:
+            async with asyncio.timeout(timeout):
+                return await links[-1].peer.connection.call(method, args)
+        except TimeoutError:
+            raise RemoteCallError("timeout", f"{peer} did not answer within {timeout:g} seconds") from None
 
     async def disconnect(self, peer: str) -> bool:
         """Hang up, and do not redial by ourselves; false if there was no connection."""

@@ -14,6 +14,7 @@ from feeds.views.social_graph import SocialGraph
 from replication.address_book import Remembered
 from replication.peer_info import PeerEvent, PeerInfo
 from replication.replicator import Replicator
+from replication.sign_in import SignIn
 
 
 class Hub(Protocol):
@@ -50,5 +51,6 @@ class MethodServices:
     blobs: Blobs
     mailbox: Mailbox
     replicator: Replicator
+    sign_in: SignIn
     hub: Callable[[], Hub]
     wall_clock: Callable[[], float]

@@ -9,6 +9,7 @@ from replication.methods import (
     friends,
     gossip,
     history,
+    http_auth,
     identity,
     links,
     messages,
@@ -36,6 +37,7 @@ def all_methods(
     yield from friends.methods(services)
     yield from blobs.methods(services)
     yield from gossip.methods(services)
+    yield from http_auth.methods(services)
     yield from ping.methods(services.wall_clock)
 
 

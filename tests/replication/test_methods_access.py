@@ -18,6 +18,7 @@ ANON = {
     "ebt": {"replicate": "duplex", "clock": "async"},
     "gossip": {"ping": "duplex"},
     "conn": {"ping": "duplex"},
+    "httpAuth": {"requestSolution": "async", "sendSolution": "async", "invalidateAllSolutions": "async"},
 }
 
 LOCAL = (

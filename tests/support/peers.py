@@ -23,6 +23,7 @@ from replication.peer import Peer, PeerConfig, connect_local, connect_peer
 from replication.replicator import Clocks, Replicator
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Method, MethodTable
+from replication.sign_in import SignIn
 from tests.support import builders
 from tests.support.stores import Store, open_store
 
@@ -39,6 +40,7 @@ class Node:
     book: AddressBook
     table: MethodTable
     socket: Path
+    sign_in: SignIn
 
     @property
     def id(self) -> str:
@@ -116,6 +118,7 @@ async def open_node(
             blobs=blobs,
             mailbox=store.mailbox,
             replicator=replicator,
+            sign_in=SignIn(keypair, now=clocks.now),
             hub=lambda: hub[0],
             wall_clock=clocks.wall,
         )
@@ -127,7 +130,7 @@ async def open_node(
             keypair, table, replicator=replicator, book=book, clocks=clocks, limits=limits, backoff=QUICK
         )
         hub.append(connections)
-        node = Node(store, replicator, connections, book, table, path / "socket")
+        node = Node(store, replicator, connections, book, table, path / "socket", services.sign_in)
         running = asyncio.create_task(replicator.run())
         try:
             await connections.start([("127.0.0.1", port)], socket_path=node.socket)
