@@ -9,6 +9,7 @@ before it is committed.
 """
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections import deque
@@ -31,6 +32,8 @@ from feeds.validation import Rejection
 from feeds.validators import Validators
 
 __all__ = ["AddReport", "Ingest"]
+
+LOG: Final = logging.getLogger(__name__)
 
 ROUND_MESSAGES: Final = 2048
 ROUND_BYTES: Final = 2 << 20
@@ -153,6 +156,8 @@ class Ingest:
         self._landed: Final = asyncio.Event()
         self._judge_task: Final = asyncio.create_task(self._serve(), name="ingest judging")
         self._commit_task: Final = asyncio.create_task(self._commit_all(), name="ingest committing")
+        for task in (self._judge_task, self._commit_task):
+            task.add_done_callback(self._ended)
 
     # The public face.
 
@@ -228,6 +233,19 @@ class Ingest:
         self._to_commit.set()
         await asyncio.wait([self._commit_task])
         await self._validators.close()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """Let nobody wait for a task that an error of this program ended."""
+        if task.cancelled() or task.exception() is None:
+            return
+        LOG.critical("%s ended by an error", task.get_name(), exc_info=task.exception())
+        self._closing = True
+        self._room.set()
+        self._judge_task.cancel()
+        self._commit_task.cancel()
+        for delivery in self._deliveries.values():
+            if not delivery.done.done():
+                delivery.done.set_exception(StoreError("the store stopped by an error of its own"))
 
     def _next_number(self) -> int:
         self._numbers += 1

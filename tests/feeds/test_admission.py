@@ -3,12 +3,14 @@
 import marshal
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.admission import BAD_SIGNATURES_ALLOWED, Item, Outcome, Task, Verdict, judge, judge_contradictions, share
+from feeds.errors import InvalidMessage
 from feeds.formats.registry import CLASSIC
 from feeds.message import EMPTY, Message, Tip
 from tests.support.builders import Feed, chain, keypair
@@ -327,3 +329,22 @@ def test_the_longest_valid_prefix_is_what_the_simple_model_finds(
 def test_nothing_to_judge() -> None:
     assert judge([], None, []) == []
     assert judge([task([], feed=Feed(keypair("none")))], None, [])[0].taken == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 23), st.integers(0, 2000), st.binary(max_size=3), st.booleans()), max_size=12))
+def test_damage_of_any_kind_is_judged_without_an_exception(cuts: list[tuple[int, int, bytes, bool]]) -> None:
+    """Bytes replaced or put in anywhere: every item is accounted for and nothing but the true messages is taken."""
+    texts = []
+    for which, at, new, over in cuts:
+        text = FEED.texts[which]
+        texts.append(text[:at] + new + text[at + (len(new) if over else 0) :])
+    items = []
+    for place, text in enumerate(texts):
+        with suppress(InvalidMessage):
+            author, sequence = CLASSIC.peek(text)
+            if author == FEED.id:
+                items.append((0, sequence, place, text))
+    _, outcome = judged(task(sorted(items)))
+    assert outcome.texts == FEED.texts[: len(outcome.texts)]
+    assert outcome.fork is None

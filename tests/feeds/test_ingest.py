@@ -605,3 +605,18 @@ async def test_a_fork_in_one_round_stops_the_next(tmp_path: Path, monkeypatch: p
         held = store.log.sequence(feed.id)
         assert (await store.ingest.add(feed.texts, source="peer")).added == 0
         assert store.log.sequence(feed.id) == held
+
+
+@pytest.mark.parametrize("where", ["_sort_in", "_forget_ahead"])
+async def test_an_error_of_the_program_ends_the_door_and_leaves_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    feed = chain("one", 4)
+    async with open_store(tmp_path) as store:
+        monkeypatch.setattr(store.ingest, where, lambda *_, **__: 1 / 0)
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreError, match="error of its own"):
+                await store.ingest.add(feed.texts, source="peer")
+            with pytest.raises(StoreError, match="closing"):
+                await store.ingest.add(feed.texts, source="peer")
+    assert "ended by an error" in caplog.text
