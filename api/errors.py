@@ -47,7 +47,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     "invalid-parameter": Kind(400, "A parameter is wrong"),
     "invalid-cursor": Kind(400, "Not a cursor of this list"),
     "invalid-header": Kind(400, "A header is wrong"),
-    "filter-not-available": Kind(400, "This filter is not available yet"),
     "unauthorized": Kind(401, "The access token is missing or wrong"),
     "host-not-allowed": Kind(403, "The Host is not one of this node's names"),
     "origin-not-allowed": Kind(403, "Pages of other origins may not write here"),

@@ -22,6 +22,7 @@ __all__ = [
     "Feed",
     "FeedList",
     "FeedReplication",
+    "FoundList",
     "GivenNameList",
     "Health",
     "Info",
@@ -365,6 +366,22 @@ class Contact(Shape):
 class ContactList(Shape):
     items: list[Contact]
     next: str | None
+
+
+class Snippet(Shape):
+    field: str = Field(description="Member of the content that it is from")
+    text: str
+    html: str = Field(description="The same, escaped, with <mark> around the words searched for")
+
+
+class Found(Message):
+    snippet: Snippet | None
+
+
+class FoundList(Shape):
+    items: list[Found]
+    next: str | None
+    behind: int = Field(description="Messages that the index lacks at present")
 
 
 class GivenName(Shape):

@@ -7,7 +7,9 @@ from typing import Final
 from api.answers import unpacked
 from feeds.content import links as links_in
 from feeds.log import Entry, entries_at
-from feeds.views import channels, links, threads
+from feeds.message import JsonValue
+from feeds.search_words import Query
+from feeds.views import channels, links, search, threads
 
 __all__ = ["Selection", "has_link"]
 
@@ -24,11 +26,12 @@ class Selection:
     channel: str | None
     root: str | None
     mentions: str | None
+    query: Query | None = None
 
     def read(self, connection: sqlite3.Connection, position: int, limit: int, *, descending: bool) -> list[Entry]:
         """Messages in receive order after a position (descending: before it); `is_named_in` has the last word."""
-        filters = [name for name in (self.channel, self.root, self.mentions) if name is not None]
-        at_most = limit if len(filters) == 1 else BOTH_LIMIT
+        filters = (self.channel, self.root, self.mentions, self.query)
+        at_most = limit if sum(one is not None for one in filters) == 1 else BOTH_LIMIT
         found: list[list[int]] = []
         if self.channel is not None:
             found.append(
@@ -38,6 +41,8 @@ class Selection:
             found.append(threads.positions(connection, self.root, after=position, limit=at_most, descending=descending))
         if self.mentions is not None:
             found.append(self._mentioning(connection, position, at_most, descending=descending))
+        if self.query is not None:
+            found.append(search.positions(connection, self.query, after=position, limit=at_most, descending=descending))
         shared = set(found[0]).intersection(*found[1:])
         return entries_at(connection, sorted(shared, reverse=descending)[:limit])
 
@@ -57,10 +62,20 @@ class Selection:
         return list(positions)
 
     def is_named_in(self, text: bytes) -> bool:
-        """Whether a stored text truly holds the links: the indices go by hashes and by how ids begin."""
-        return (self.root is None or self.root[0] == "s" or self.root.encode() in text) and (
-            self.mentions is None or has_link(text, self.mentions, "mentions")
+        """Whether a stored text truly holds what is asked for.
+
+        The indices go by hashes and by how ids begin, and by words in whatever order.
+        """
+        return (
+            (self.root is None or self.root[0] == "s" or self.root.encode() in text)
+            and (self.mentions is None or has_link(text, self.mentions, "mentions"))
+            and (self.query is None or self.query.fits(_content(text)))
         )
+
+
+def _content(text: bytes) -> JsonValue:
+    value = unpacked(text)
+    return value.get("content") if isinstance(value, dict) else None
 
 
 def has_link(text: bytes, target: str, rel: str) -> bool:
@@ -73,7 +88,6 @@ def has_link(text: bytes, target: str, rel: str) -> bool:
         times = text.count(id)
         if not times or text.count(id[:_ALIKE]) == times:
             return times > 0
-    value = unpacked(text)
-    content = value.get("content") if isinstance(value, dict) else None
+    content = _content(text)
     found = links_in(content) if isinstance(content, dict) else []
     return any(link.target == target and f"{link.path}.".startswith(f"{rel}.") for link in found)

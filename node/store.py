@@ -32,6 +32,7 @@ from feeds.views.links import Links, links_to
 from feeds.views.message_types import MessageTypes
 from feeds.views.private_index import PrivateIndex
 from feeds.views.profiles import Profiles
+from feeds.views.search import Search
 from feeds.views.social_graph import Contacts, SocialGraph
 from feeds.views.threads import Threads
 from feeds.views.timeline import Timeline
@@ -84,6 +85,7 @@ async def open_store(
             Votes(),
             Channels(),
             Profiles(),
+            Search(),
         ]
         indexer = await Indexer.open(database, views)
         graph = await SocialGraph.open(database, indexer)

@@ -20,6 +20,7 @@ from api.negotiation import Form, form
 from api.openapi import also, describe, listing
 from api.paging import PAGE, Chunk, Mark, is_descending, list_answer
 from api.parameters import Parameter, text, whole
+from api.searching import query_of
 from api.selection import Selection
 from api.services import Services, services_of
 from feeds.content import content_type
@@ -27,12 +28,10 @@ from feeds.formats.registry import format_of_feed
 from feeds.log import Entry
 from feeds.mailbox import Wanted
 
-__all__ = ["NOT_YET", "router"]
+__all__ = ["router"]
 
 router: Final = APIRouter(prefix="/v1/messages", tags=["messages"])
 
-NOT_YET: Final = ("q",)
-"""Filters that are promised for later; ignoring one would answer another question than was asked."""
 SCAN_CHUNK: Final = 1000
 SCAN_LIMIT: Final = 50_000
 """Messages looked at for one page when filtering by claimed time, for which there is no index."""
@@ -57,9 +56,6 @@ MENTIONS: Final = Parameter("mentions", text(512), "Id of a feed, message or blo
 async def list_messages(request: Request) -> Response:
     if PRIVATE.of(request):
         return await _letters(request)
-    for name in NOT_YET:
-        if name in request.query_params:
-            raise Problem("filter-not-available", f"The filter {name} is not available yet.", parameter=name)
     author = AUTHOR.of(request)
     fetch = _MessageFetch(
         services_of(request),
@@ -92,12 +88,14 @@ async def _letters(request: Request) -> Response:
 def _selection(request: Request) -> Selection | None:
     """What the filters that go by an index of their own ask for."""
     channel, root, mentioned = CHANNEL.of(request), ROOT.of(request), MENTIONS.of(request)
-    if channel is None and root is None and mentioned is None:
+    query = query_of(request)
+    if channel is None and root is None and mentioned is None and query is None:
         return None
     return Selection(
         channel=channel,
         root=None if root is None else message_id(root),
         mentions=None if mentioned is None else any_id(mentioned),
+        query=query,
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from api.models import Message, MessageList
-from api.routes.messages import NOT_YET, SCAN_CHUNK
+from api.routes.messages import SCAN_CHUNK
 from feeds.formats.registry import CLASSIC
 from feeds.refs import MessageRef
 from tests.api.test_access import code
@@ -315,15 +315,6 @@ async def test_a_rare_time_is_found_over_several_pages(api: Api, monkeypatch: py
     assert [len(page) for page in found] == [0, 0, 1]
     answer = await api.client.get("/v1/messages?until=5", headers=NDJSON)
     assert len(answer.content.splitlines()) == 1
-
-
-@pytest.mark.parametrize("name", NOT_YET)
-@IN_MODULE
-async def test_filters_that_are_to_come_are_refused(shared: Api, name: str) -> None:
-    answer = await shared.client.get("/v1/messages", params={name: ""})
-    assert answer.status_code == 400
-    assert code(answer) == "filter-not-available"
-    assert answer.json()["parameter"] == name
 
 
 @pytest.mark.parametrize(

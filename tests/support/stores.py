@@ -24,6 +24,7 @@ from feeds.views.links import Links
 from feeds.views.message_types import MessageTypes, positions
 from feeds.views.private_index import PrivateIndex
 from feeds.views.profiles import Profiles
+from feeds.views.search import Search
 from feeds.views.social_graph import Contacts, SocialGraph
 from feeds.views.threads import Threads
 from feeds.views.timeline import Timeline
@@ -40,6 +41,7 @@ VIEWS: tuple[View, ...] = (
     Votes(),
     Channels(),
     Profiles(),
+    Search(),
 )
 
 
