@@ -31,6 +31,7 @@ from api.routes import (
     render,
     replication,
     search,
+    sign_in,
     stream,
     threads,
     timelines,
@@ -55,6 +56,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     render.router,
     peers.router,
     replication.router,
+    sign_in.router,
     stream.router,
 )
 

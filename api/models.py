@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "AddressBody",
+    "AuthChallenge",
+    "AuthSession",
+    "AuthState",
     "BacklinkList",
     "Blob",
     "BlobAdded",
@@ -43,11 +46,16 @@ __all__ = [
     "Replication",
     "RequestBody",
     "Requested",
+    "SignInBody",
+    "SignInStart",
+    "SolveBody",
+    "Solved",
     "Status",
     "Sync",
     "Thread",
     "ThreadList",
     "TypeList",
+    "VisitorBody",
     "VoteList",
     "Whoami",
 ]
@@ -447,6 +455,60 @@ class Profile(Shape):
     follows_us: bool
     claims: list[Claim]
     truncated: bool = Field(description="Whether there are more claims")
+
+
+# --- sign-in ---------------------------------------------------------------------------------------------------------
+
+
+class SignInBody(Shape):
+    """A site."""
+
+    server: str = Field(description="Feed id of the site's node, in any spelling")
+
+
+class SignInStart(Shape):
+    server: str
+    client: str
+    cc: str = Field(description="Our nonce")
+    query: str = Field(description="To be put after the question mark of the site's login page")
+    expires_in: int = Field(description="Seconds")
+
+
+class SolveBody(Shape):
+    """A link that a site shows."""
+
+    uri: str = Field(description="ssb:experimental?action=start-http-auth&…")
+
+
+class Solved(Shape):
+    server: str
+    accepted: bool
+
+
+class AuthChallenge(Shape):
+    id: str
+    uri: str = Field(description="The link to be shown, as a link or a QR code")
+    expires_in: int
+
+
+class AuthState(Shape):
+    state: Literal["waiting", "solved"]
+    feed: str | None
+    session: str | None
+    expires_in: int
+
+
+class AuthSession(Shape):
+    feed: str
+    session: str
+    expires_in: int
+
+
+class VisitorBody(Shape):
+    """Who opened the login page."""
+
+    feed: str = Field(description="`cid` of the query")
+    cc: str
 
 
 # --- text -------------------------------------------------------------------------------------------------------------

@@ -14,8 +14,10 @@ from feeds.ingest import Ingest
 from feeds.live import Live
 from feeds.log import Log
 from feeds.mailbox import Mailbox
+from feeds.message import JsonValue
 from feeds.views.social_graph import SocialGraph
 from replication.peer_info import PeerEvent, PeerInfo
+from replication.sign_in import SignIn
 
 __all__ = [
     "MESSAGE_UNITS",
@@ -42,6 +44,8 @@ class Peers(Protocol):
     async def dial(self, address: str) -> PeerInfo: ...
 
     async def disconnect(self, peer: str) -> bool: ...
+
+    async def call(self, peer: str, method: str, args: Sequence[JsonValue]) -> object: ...
 
     def subscribe(self, callback: Callable[[PeerEvent], None]) -> Callable[[], None]: ...
 
@@ -95,6 +99,7 @@ class Services:
     mailbox: Mailbox
     peers: Peers
     replication: Replication
+    sign_in: SignIn
     now: Callable[[], float]
     """Seconds since the epoch."""
     started: float

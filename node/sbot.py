@@ -95,6 +95,7 @@ class Sbot:
                 store=store,
                 replicator=replicator,
                 connections=connections,
+                sign_in=sign_in,
                 clocks=times,
             )
             stack.push_async_callback(_stop_serving, connections, http)

@@ -15,6 +15,7 @@ from node.store import Store
 from node.version import VERSION
 from replication.connections import Connections
 from replication.replicator import Clocks, Replicator
+from replication.sign_in import SignIn
 
 log = logging.getLogger("node.web")
 
@@ -48,6 +49,7 @@ def http_server(
     store: Store,
     replicator: Replicator,
     connections: Connections,
+    sign_in: SignIn,
     clocks: Clocks,
 ) -> HttpServer:
     """The server of one node, not yet started."""
@@ -65,6 +67,7 @@ def http_server(
         mailbox=store.mailbox,
         peers=connections,
         replication=replicator,
+        sign_in=sign_in,
         now=clocks.wall,
         started=clocks.wall(),
         settings=HttpSettings(hosts=(config.http_host, *config.http_names)),

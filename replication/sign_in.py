@@ -85,13 +85,11 @@ class SignIn:
         return sc
 
     def visit(self, sc: str) -> Visit | None:
-        """How a challenge stands; None when it is not ours or too old. One that is solved is told of once."""
+        """How a challenge stands; None when it is not ours or too old."""
         visit = self._visits.get(sc)
         if visit is None or visit.ends < self._now():
             self._visits.pop(sc, None)
             return None
-        if visit.session is not None:
-            del self._visits[sc]
         return visit
 
     def accept(self, client: str | None, sc: object, cc: object, solution: object) -> bool:

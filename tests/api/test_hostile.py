@@ -140,6 +140,7 @@ async def test_bodies(api: Api, send: Sender) -> None:
             continue
         schema = taken["application/json"]["schema"]
         valid = {"content": {"type": "post"}, "feed": FEED, "replicate": True, "address": "x", "text": "x"}
+        valid |= {"server": FEED, "uri": "ssb:x", "cc": "x"}
         whole = {name: valid[name] for name in schema["required"]}
         bodies = [*VALUES, *({**whole, name: value} for name in [*whole, "recps", "extra"] for value in VALUES)]
         bodies += [{**whole, "content": {"type": "post", "x": value}} for value in VALUES]

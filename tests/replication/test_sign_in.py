@@ -44,7 +44,6 @@ def test_the_client_begins() -> None:
     session = site.session(visit.session)
     assert session is not None
     assert session.feed == USER.id
-    assert site.visit(sc) is None  # told of once
     assert not site.accept(USER.id, sc, cc, solution)
     with pytest.raises(SignInRefused):
         user.answer(SITE.id, sc, cc)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +17,10 @@ from api.server import HttpServer, bind
 from api.services import HttpSettings, Services
 from feeds.blobs import BLOBS, BlobLimits, Blobs
 from feeds.errors import FeedsError
+from feeds.message import JsonValue
 from replication.errors import InvalidAddress, ReplicationError
 from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState
+from replication.sign_in import SignIn
 from tests.support.stores import Store, Ticking, open_store
 
 TOKEN = "a-token-that-is-only-for-tests"
@@ -35,6 +37,8 @@ class FakePeers:
     failure: FeedsError | ReplicationError | None = None
     answer: PeerInfo | None = None
     subscribers: list[Callable[[PeerEvent], None]] = field(default_factory=list)
+    answers: dict[str, Callable[[str, Sequence[JsonValue]], object]] = field(default_factory=dict)
+    """What methods of a peer answer."""
 
     def peers(self) -> list[PeerInfo]:
         return list(self.known)
@@ -52,6 +56,11 @@ class FakePeers:
         before = len(self.known)
         self.known = [info for info in self.known if info.id != peer]
         return len(self.known) < before
+
+    async def call(self, peer: str, method: str, args: Sequence[JsonValue]) -> object:
+        if isinstance(self.failure, ReplicationError):
+            raise self.failure
+        return self.answers[method](peer, args)
 
     def subscribe(self, callback: Callable[[PeerEvent], None]) -> Callable[[], None]:
         self.subscribers.append(callback)
@@ -146,6 +155,7 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             mailbox=store.mailbox,
             peers=peers,
             replication=replication,
+            sign_in=SignIn(store.own, now=clock),
             now=clock,
             started=clock.at,
             settings=settings or HttpSettings(),
