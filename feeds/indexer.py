@@ -3,9 +3,11 @@
 A view is applied in the transaction that appends, so a reader never waits for an index. Each view has a version and a
 position in the `view` table; when the version of its code is another, its tables are made anew and brought up in
 chunks, each a transaction of its own, while the node goes on: `behind` says how far it still has to go. A view that is
-behind is left out of append transactions until a chunk has reached the end of the log.
+behind is left out of append transactions until a chunk has reached the end of the log. A view that may lag is left out
+of those that append much at once, and brought up once less comes in.
 """
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -21,6 +23,8 @@ __all__ = ["Effect", "Indexer", "View"]
 
 LOG: Final = logging.getLogger(__name__)
 CHUNK: Final = 1000
+MUCH: Final = 500
+"""Messages in one append, or in one second, from which on views that may lag do."""
 
 
 class View(Protocol):
@@ -30,7 +34,8 @@ class View(Protocol):
     it is a function of a module, may run in another thread or process, and gives only None (nothing), numbers, strings,
     bytes, lists and tuples. `apply` gets what is not None, in order of position, never nothing; it must give the same
     tables whatever the sizes of the batches it gets. Neither raises because of what a message contains. What `apply`
-    returns is handed to the subscribers of the view's name after the commit; None is nothing to hand on.
+    returns is handed to the subscribers of the view's name after the commit; None is nothing to hand on. A view with a
+    true `may_lag` costs so much that it is left behind while much comes in.
     """
 
     @property
@@ -67,6 +72,8 @@ class Indexer:
         self._positions: Final = positions
         self._end = end
         self._subscribers: Final[dict[str, list[Callable[[object], None]]]] = {}
+        self._lagging: Final = frozenset(view.name for view in views if getattr(view, "may_lag", False))
+        self._left_behind: Final = asyncio.Event()
 
     @classmethod
     async def open(cls, database: Database, views: Sequence[View]) -> "Indexer":
@@ -94,8 +101,9 @@ class Indexer:
             return []
         positions = dict(connection.execute("SELECT name, position FROM view"))
         effects = []
+        left_out = self._lagging if appended.position - appended.before > MUCH else ()
         for column, view in enumerate(self._views):
-            if positions.get(view.name) == appended.before:
+            if positions.get(view.name) == appended.before and view.name not in left_out:
                 rows = [
                     _new_extract(Extract, (position, run.author, value))
                     for first, run in appended.runs
@@ -110,7 +118,22 @@ class Indexer:
         self._end = max(self._end, appended.position)
         for effect in effects:
             self._positions[effect.view] = max(self._positions[effect.view], appended.position)
+        if len(effects) < len(self._views):
+            self._left_behind.set()
         self._hand_on(effects)
+
+    async def follow(self, *, pause: float = 1.0) -> None:
+        """Catch up after each append that left a view behind, once little has come in for a pause (seconds).
+
+        Goes on until it is cancelled; StoreError ends it.
+        """
+        while True:
+            await self._left_behind.wait()
+            end = self._end
+            await asyncio.sleep(pause)
+            if self._end - end <= MUCH:
+                self._left_behind.clear()
+                await self.catch_up()
 
     async def catch_up(self) -> None:
         """Bring every view to the end of the log, a chunk a transaction, letting others write in between."""

@@ -42,6 +42,7 @@ from replication.migrations import REPLICATION
 log = logging.getLogger("node.store")
 
 LINKS_LOOKED_AT = 10_000
+RETRY_VIEWS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,24 @@ def _names_blob(author: str, connection: Connection, blob: str) -> bool:
 async def _catch_up(indexer: Indexer, mailbox: Mailbox, live: Live) -> None:
     """Bring new or changed views to the end of the log while the node already works, then open what is for us."""
     await _catch_up_views(indexer)
+    await asyncio.gather(_open_private(mailbox, live), _follow_views(indexer))
+
+
+async def _open_private(mailbox: Mailbox, live: Live) -> None:
     try:
         await mailbox.follow(live)
     except StoreError as error:
         log.error("private messages are opened only when somebody asks for them: %s", error)
+
+
+async def _follow_views(indexer: Indexer) -> None:
+    """Keep up the views that are left behind while much comes in."""
+    while True:
+        try:
+            await indexer.follow()
+        except StoreError as error:
+            log.error("the views could not be brought up to date: %s", error)
+            await asyncio.sleep(RETRY_VIEWS)
 
 
 async def _catch_up_views(indexer: Indexer) -> None:

@@ -36,6 +36,7 @@ class Search:
 
     name: Final = "search"
     version: Final = 1
+    may_lag: Final = True
     tables: Final = ("search",)
     schema: Final = (
         "CREATE VIRTUAL TABLE search USING fts5(words, content='', columnsize=0, detail=none, tokenize='ascii')",
