@@ -105,6 +105,7 @@ async def run(requests: int) -> dict[str, object]:
         folder = Path(root, "node")
         await nodes.fill(folder, texts)
         async with nodes.running(folder) as node:
+            await nodes.settled(node)
             listed = (await node.request("GET", "/v1/messages", params={"limit": 1})).json()
             port = urlsplit(node.http_address).port
             assert port is not None

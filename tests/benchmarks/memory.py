@@ -35,12 +35,14 @@ async def run(messages: int, feed_count: int) -> dict[str, object]:
             without = nodes.memory(node.pid)
         async with nodes.running(full) as node, nodes.running(asking) as peer:
             feeds = list(await node.clock())
+            await nodes.settled(node)
             ready = nodes.memory(node.pid)
             await node.want(feeds)
             wanting = nodes.memory(node.pid)
             await peer.want(feeds)
             await peer.dial(node.address)
             await nodes.wait_for(peer, messages, timeout=3600)
+            await nodes.settled(peer, timeout=3600)
             served, received = nodes.memory(node.pid), nodes.memory(peer.pid)
     return {
         "benchmark": "memory",

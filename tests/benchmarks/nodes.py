@@ -58,10 +58,17 @@ async def running(folder: Path, *options: str) -> AsyncIterator[OurNode]:
 
 
 async def wait_for(node: OurNode, messages: int, timeout: float = 600.0) -> None:
-    """Returns when the node holds this many messages."""
+    """Returns when the node has received this many messages (its own included)."""
     async with asyncio.timeout(timeout):
-        while sum((await node.clock()).values()) < messages:  # noqa: ASYNC110 - another process: nothing to wait on
-            await asyncio.sleep(0.05)
+        while (await node.request("GET", "/v1/status")).json()["log"]["position"] < messages:  # noqa: ASYNC110
+            await asyncio.sleep(0.03)
+
+
+async def settled(node: OurNode, timeout: float = 600.0) -> None:
+    """Returns when no view of the node is behind its log: heavy ones catch up after a bulk of messages."""
+    async with asyncio.timeout(timeout):
+        while (await node.request("GET", "/v1/status")).json()["index"]["behind"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 def family(pid: int) -> list[int]:

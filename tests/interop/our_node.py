@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,15 +16,18 @@ from urllib.parse import quote
 import httpx
 
 from feeds.keys import Keypair
+from feeds.message import JsonValue
 from replication.peer import PeerConfig, connect_local
-from replication.rpc.methods import MethodTable
+from replication.rpc.connection import RpcConnection
+from replication.rpc.methods import Kind, MethodTable
 from tests.interop.js_peer import Digests
 from tests.support.processes import clean_environ
 
 START_SECONDS = 30.0
 STOP_SECONDS = 8.0
 POLL_SECONDS = 0.02
-WANTS_AT_ONCE = 16
+FEW = 8
+WANTS_A_CALL = 500
 
 # The kernel kills the node when the test process dies (Linux); elsewhere it is only ended by `stop`.
 LAUNCHER = """
@@ -141,14 +145,16 @@ class OurNode:
             await asyncio.sleep(POLL_SECONDS)
 
     async def want(self, feeds: Iterable[str], wanted: bool = True) -> None:
-        """Asks for the feeds by hand, many at once: each request is answered when it is on disk."""
-        some = asyncio.Semaphore(WANTS_AT_ONCE)
-
-        async def ask(feed: str) -> None:
-            async with some:
+        """Asks for feeds by hand: a few over HTTP, many at once over the local socket."""
+        asked = list(feeds)
+        if len(asked) <= FEW:
+            for feed in asked:
                 await self.request("POST", "/v1/replication/request", json={"feed": feed, "replicate": wanted})
-
-        await asyncio.gather(*(ask(feed) for feed in feeds))
+            return
+        async with self.local() as rpc:
+            for start in range(0, len(asked), WANTS_A_CALL):
+                some: list[JsonValue] = list(asked[start : start + WANTS_A_CALL])
+                assert await rpc.call("replicate.request", [some, wanted], kind=Kind.SYNC) is True
 
     async def sequence(self, feed: str) -> int:
         """The feed's latest sequence here, 0 for one that is not known."""
@@ -192,19 +198,24 @@ class OurNode:
             )
             await asyncio.sleep(POLL_SECONDS)
 
-    async def rows(self) -> AsyncIterator[tuple[str, str]]:
-        """Each message's id and the text of its value, exactly as the node sends them to local programs."""
-        config = PeerConfig(Keypair.generate(bytes(32)), MethodTable())
-        peer = await connect_local(self.path / "socket", config)
+    @asynccontextmanager
+    async def local(self) -> AsyncIterator[RpcConnection]:
+        """A local program's connection to the node's unix socket."""
+        peer = await connect_local(self.path / "socket", PeerConfig(Keypair.generate(bytes(32)), MethodTable()))
         running = asyncio.create_task(peer.run())
         try:
-            source = peer.connection.source("createLogStream", [{}])
-            while batch := await source.read_batch():
-                for body in batch:
-                    yield _key_and_value(body.data.decode())
+            yield peer.connection
         finally:
             await peer.close()
             await running
+
+    async def rows(self) -> AsyncIterator[tuple[str, str]]:
+        """Each message's id and the text of its value, exactly as the node sends them to local programs."""
+        async with self.local() as rpc:
+            source = rpc.source("createLogStream", [{}])
+            while batch := await source.read_batch():
+                for body in batch:
+                    yield _key_and_value(body.data.decode())
 
     async def digest(self) -> Digests:
         """As JsPeer.digest: what both hold is equal in every id and every byte of the values' JSON text."""
