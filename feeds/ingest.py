@@ -13,14 +13,15 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from feeds import admission
 from feeds.admission import Item, Outcome, Task, Verdict
 from feeds.database import Database
-from feeds.errors import InvalidMessage, StoreError
+from feeds.deliveries import AddReport, Deliveries
+from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
 from feeds.formats.registry import FORMATS
 from feeds.indexer import Effect, Indexer
@@ -37,38 +38,11 @@ LOG: Final = logging.getLogger(__name__)
 
 ROUND_MESSAGES: Final = 2048
 ROUND_BYTES: Final = 2 << 20
-IN_FLIGHT_BYTES: Final = 16 << 20
 JUDGED_MESSAGES: Final = 8192
 """So many may wait for the writer before judging pauses."""
 ROUNDS_AT_ONCE: Final = 2
 """Being judged: while the children work on one, the next already waits at their door."""
 RETRIES: Final = 8
-
-
-class AddReport(NamedTuple):
-    """What became of a delivery: added + duplicates + len(rejections) is the number of its texts."""
-
-    added: int
-    duplicates: int
-    rejections: list[Rejection]
-    """In order of their index in the delivery."""
-    tips: dict[str, int]
-    """Last sequence held of each feed of which something was added or already here."""
-
-
-@dataclass(slots=True, eq=False)
-class _Delivery:
-    number: int
-    texts: Sequence[bytes]
-    source: str
-    size: int
-    done: "asyncio.Future[AddReport]"
-    taken: int = 0
-    unsettled: int = 0
-    added: int = 0
-    duplicates: int = 0
-    rejections: list[Rejection] = field(default_factory=list)
-    feeds: set[str] = field(default_factory=set)
 
 
 class _Retry(NamedTuple):
@@ -139,19 +113,15 @@ class Ingest:
         self._now: Final = now
         self._validators: Final = Validators(indexer.extractors, hmac_key, workers=workers, processes=processes)
 
-        self._deliveries: Final[dict[int, _Delivery]] = {}
-        self._line: Final[deque[_Delivery]] = deque()
+        self._work: Final = asyncio.Event()
+        self._deliveries: Final = Deliveries(formats, log.sequence, self._work.set)
         self._retries: Final[deque[_Retry]] = deque()
         self._judged: Final[list[_Round]] = []
         self._out: Final[dict[str, _Out]] = {}
         self._ahead: Final[dict[str, _Ahead]] = {}
-        self._numbers = 0
-        self._in_flight = 0
+        self._rounds = 0
         self._committing = False
         self._closing = False
-        self._entrance: Final = asyncio.Lock()
-        self._room: Final = asyncio.Event()
-        self._work: Final = asyncio.Event()
         self._to_commit: Final = asyncio.Event()
         self._landed: Final = asyncio.Event()
         self._judge_task: Final = asyncio.create_task(self._serve(), name="ingest judging")
@@ -169,22 +139,7 @@ class Ingest:
         Raises StoreError when the store fails; what of the delivery was committed before stays.
         When the caller is cancelled, what was not begun of its delivery is dropped.
         """
-        size = sum(map(len, texts))
-        async with self._entrance:
-            while self._in_flight and self._in_flight + size > IN_FLIGHT_BYTES and not self._closing:
-                self._room.clear()
-                await self._room.wait()
-            if self._closing:
-                raise StoreError("the store is closing")
-            if not texts:
-                return AddReport(0, 0, [], {})
-            done: asyncio.Future[AddReport] = asyncio.get_running_loop().create_future()
-            delivery = _Delivery(self._next_number(), texts, source, size, done)
-            self._in_flight += size
-            self._deliveries[delivery.number] = delivery
-            self._line.append(delivery)
-            self._work.set()
-        return await done
+        return await (await self._deliveries.enter(texts, source))
 
     async def publish(
         self,
@@ -227,7 +182,7 @@ class Ingest:
     async def close(self) -> None:
         """Finish every delivery that was let in, then end the workers. May be called twice."""
         self._closing = True
-        self._room.set()
+        self._deliveries.close()
         self._work.set()
         await asyncio.wait([self._judge_task])
         self._to_commit.set()
@@ -240,16 +195,9 @@ class Ingest:
             return
         LOG.critical("%s ended by an error", task.get_name(), exc_info=task.exception())
         self._closing = True
-        self._room.set()
         self._judge_task.cancel()
         self._commit_task.cancel()
-        for delivery in self._deliveries.values():
-            if not delivery.done.done():
-                delivery.done.set_exception(StoreError("the store stopped by an error of its own"))
-
-    def _next_number(self) -> int:
-        self._numbers += 1
-        return self._numbers
+        self._deliveries.fail_all(StoreError("the store stopped by an error of its own"))
 
     # Rounds.
 
@@ -257,7 +205,7 @@ class Ingest:
         """Judge round after round. The next ones are sent to the validators before the first is back."""
         sent: deque[_Round] = deque()
         while True:
-            while len(sent) < ROUNDS_AT_ONCE and (self._line or self._retries or not sent):
+            while len(sent) < ROUNDS_AT_ONCE and (self._deliveries.waiting or self._retries or not sent):
                 round_ = self._take_round() if sent else await self._next_round()
                 if round_ is None:
                     return
@@ -270,7 +218,7 @@ class Ingest:
             try:
                 await self._receive(round_)
             except Exception as error:
-                self._fail(round_.items, error)
+                self._deliveries.fail(_all_items(round_.items.values()), error)
                 continue
             self._judged.append(round_)
             self._to_commit.set()
@@ -279,7 +227,7 @@ class Ingest:
 
     async def _next_round(self) -> _Round | None:
         """What is waiting, as soon as something is; None at the end."""
-        while not (self._line or self._retries):
+        while not (self._deliveries.waiting or self._retries):
             if self._closing and not self._judged and not self._committing:
                 return None
             self._work.clear()
@@ -290,44 +238,15 @@ class Ingest:
         """What is waiting, first come first served, up to the size of a round."""
         items: dict[str, list[Item]] = {}
         attempts: dict[str, int] = {}
-        room, bytes_left = ROUND_MESSAGES, ROUND_BYTES
+        room = ROUND_MESSAGES
         while self._retries and room > 0:
             author, again, attempt = self._retries.popleft()
             items.setdefault(author, []).extend(again)
             attempts[author] = max(attempt, attempts.get(author, 0))
             room -= len(again)
-        while self._line and room > 0 and bytes_left > 0:
-            delivery = self._line[0]
-            if delivery.done.done():  # cancelled, or failed by an earlier round: nobody waits for the rest
-                delivery.taken = len(delivery.texts)
-            begin = delivery.taken
-            while delivery.taken < len(delivery.texts) and room > 0 and bytes_left > 0:
-                bytes_left -= len(delivery.texts[delivery.taken])
-                delivery.taken += 1
-                room -= 1
-            self._sort_in(delivery, begin, items)
-            if delivery.taken == len(delivery.texts):
-                self._line.popleft()
-                self._settle(delivery, 0)
-        return _Round(self._next_number(), items, attempts, sum(map(len, items.values())))
-
-    def _sort_in(self, delivery: _Delivery, begin: int, items: dict[str, list[Item]]) -> None:
-        """Put texts with those of the same feed, by what their heads claim."""
-        number, texts = delivery.number, delivery.texts
-        for place in range(begin, delivery.taken):
-            text = texts[place]
-            reason = "no known feed format"
-            for form in self._formats:
-                try:
-                    author, sequence = form.peek(text)
-                except InvalidMessage as error:
-                    reason = str(error)
-                    continue
-                items.setdefault(author, []).append((number, sequence, place, text))
-                delivery.unsettled += 1
-                break
-            else:
-                delivery.rejections.append(Rejection(place, None, None, None, "invalid", reason))
+        self._deliveries.take(items, room, ROUND_BYTES)
+        self._rounds += 1
+        return _Round(self._rounds, items, attempts, sum(map(len, items.values())))
 
     # Judging.
 
@@ -445,7 +364,7 @@ class Ingest:
             except Exception as error:
                 for round_ in rounds:
                     self._forget_ahead(round_, everything=True)
-                    self._fail({outcome.author: outcome.items for outcome in round_.outcomes}, error)
+                    self._deliveries.fail(_all_items(outcome.items for outcome in round_.outcomes), error)
             self._committing = False
             self._landed.set()
             self._work.set()
@@ -470,12 +389,12 @@ class Ingest:
                 self._ahead.pop(outcome.author, None)
                 self._again(round_, outcome.author, outcome.items)
             else:
-                self._report(outcome)
+                self._deliveries.report(outcome)
 
     def _fork_found(self, outcome: Outcome) -> ForkFound:
         fork = outcome.fork
         assert fork is not None
-        source = self._deliveries[fork.delivery].source
+        source = self._deliveries.source(fork.delivery)
         return ForkFound(outcome.author, fork.held_at, fork.held or b"", fork.sequence, fork.second, source)
 
     def _append(self, connection: sqlite3.Connection, runs: list[Run], forks: list[ForkFound]) -> _Written:
@@ -522,47 +441,10 @@ class Ingest:
             self._work.set()
             return
         for item in items:
-            self._reject(item, Rejection(item[2], None, author, item[1], "gap", "the feed kept moving meanwhile"))
+            self._deliveries.reject(
+                item, Rejection(item[2], None, author, item[1], "gap", "the feed kept moving meanwhile")
+            )
 
-    # Reporting.
 
-    def _report(self, outcome: Outcome) -> None:
-        for item in outcome.taken:
-            delivery = self._deliveries[item[0]]
-            delivery.added += 1
-            delivery.feeds.add(outcome.author)
-            self._settle(delivery, 1)
-        for item in outcome.duplicates:
-            delivery = self._deliveries[item[0]]
-            delivery.duplicates += 1
-            delivery.feeds.add(outcome.author)
-            self._settle(delivery, 1)
-        for item, rejection in outcome.rejected:
-            self._reject(item, rejection)
-
-    def _reject(self, item: Item, rejection: Rejection) -> None:
-        delivery = self._deliveries[item[0]]
-        delivery.rejections.append(rejection)
-        self._settle(delivery, 1)
-
-    def _fail(self, items: dict[str, list[Item]], error: Exception) -> None:
-        """Tell every caller that the store (or the program) failed; what else they delivered is dropped."""
-        for of_feed in items.values():
-            for item in of_feed:
-                delivery = self._deliveries[item[0]]
-                if not delivery.done.done():
-                    delivery.done.set_exception(error)
-                self._settle(delivery, 1)
-
-    def _settle(self, delivery: _Delivery, count: int) -> None:
-        """Account for some of a delivery's texts, and answer its caller once that was the last."""
-        delivery.unsettled -= count
-        if delivery.unsettled or delivery.taken < len(delivery.texts):
-            return
-        if not delivery.done.done():
-            tips = {feed: self._log.sequence(feed) for feed in delivery.feeds}
-            rejections = sorted(delivery.rejections, key=lambda rejection: rejection.index)
-            delivery.done.set_result(AddReport(delivery.added, delivery.duplicates, rejections, tips))
-        del self._deliveries[delivery.number]
-        self._in_flight -= delivery.size
-        self._room.set()
+def _all_items(of_feeds: Iterable[list[Item]]) -> Iterator[Item]:
+    return (item for items in of_feeds for item in items)
