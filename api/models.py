@@ -46,6 +46,7 @@ __all__ = [
     "Replication",
     "RequestBody",
     "Requested",
+    "Resolved",
     "SignInBody",
     "SignInStart",
     "SolveBody",
@@ -374,6 +375,19 @@ class Contact(Shape):
 class ContactList(Shape):
     items: list[Contact]
     next: str | None
+
+
+class Resolved(Shape):
+    """What a pasted text is; null for what does not apply."""
+
+    kind: str = Field(description="feed, message, blob, id (of nothing here), invite, address, alias, alias-link, …")
+    id: str | None
+    uri: str | None
+    held: bool | None = Field(description="Whether what has the id is here")
+    address: str | None = Field(description="How to reach it, without the secret of an invite")
+    host: str | None
+    alias: str | None = Field(description="Alias, or the name of a channel")
+    action: str | None = Field(description="What an ssb:experimental URI asks for")
 
 
 class Snippet(Shape):

@@ -1,0 +1,70 @@
+"""Anything pasted: what it is, and whether it is here."""
+
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import packed, unpacked
+from api.models import Resolved
+from api.negotiation import Form, form
+from api.openapi import also, describe
+from api.parameters import Parameter, text
+from api.pasted import Pasted, read_pasted
+from api.services import Services, services_of
+from feeds.names import as_json
+from feeds.refs import BlobRef, FeedRef, MessageRef
+
+__all__ = ["router"]
+
+router: Final = APIRouter(prefix="/v1/resolve", tags=["messages"])
+
+REF: Final = Parameter("ref", text(4096), "An id in any spelling, an ssb: URI, an invite, an address or a link")
+
+
+@router.get(
+    "",
+    summary="What a pasted text is",
+    responses=also(200, Resolved, "What it is, and whether it is here", Form.MSGPACK),
+    openapi_extra=describe(REF),
+)
+async def resolve(request: Request) -> Response:
+    given = REF.of(request)
+    if given is None:
+        raise REF.refusal("must be given")
+    pasted = read_pasted(given)
+    if pasted.kind == "unknown" and " " in given:  # an unencoded + of an id
+        pasted = read_pasted(given.strip().replace(" ", "+"))
+    body = as_json(await _resolved(services_of(request), pasted)).encode()
+    if form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK)) is Form.MSGPACK:
+        return Response(packed(unpacked(body)), headers={"Vary": "Accept"}, media_type=Form.MSGPACK)
+    return Response(body, headers={"Vary": "Accept"}, media_type=Form.JSON)
+
+
+async def _resolved(services: Services, pasted: Pasted) -> dict[str, object]:
+    held = [ref for ref in pasted.ids if await _is_held(services, ref)]
+    ref = next(iter(held or pasted.ids), None)
+    is_open = pasted.kind == "id"  # 32 bytes that may be the id of anything: what is here decides
+    if is_open and not held:
+        ref = None
+    return {
+        "kind": held[0].kind if is_open and held else pasted.kind,
+        "id": None if ref is None else str(ref),
+        "uri": None if ref is None else ref.uri,
+        "held": bool(held) if pasted.ids else None,
+        "address": pasted.address,
+        "host": pasted.host,
+        "alias": pasted.alias,
+        "action": pasted.action,
+    }
+
+
+async def _is_held(services: Services, ref: FeedRef | MessageRef | BlobRef) -> bool:
+    match ref:
+        case FeedRef():
+            return str(ref) == services.me or services.log.sequence(str(ref)) > 0
+        case MessageRef():
+            return await services.log.get(str(ref)) is not None
+        case BlobRef():
+            return services.blobs.has(str(ref))
