@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from feeds.formats.registry import CLASSIC
-from feeds.log import Appended, Entry, ForkFound, Log, Run, _TipRow, _Tips
+from feeds.log import Appended, Entry, ForkFound, Log, Run
+from feeds.log_rows import message_id
 from feeds.message import EMPTY, Tip
+from feeds.tips import TipRow, Tips
 from tests.support import builders
 from tests.support.builders import Feed, chain, keypair
 from tests.support.stores import VIEWS, Store, open_store
@@ -259,16 +261,15 @@ async def test_times_beyond_what_an_integer_column_holds(store: Store) -> None:
 def test_tips_of_a_hundred_thousand_feeds_are_small() -> None:
     gc.collect()
     before = sys.getallocatedblocks()
-    tips = _Tips()
+    tips = Tips()
     count = 20_000
     refs = [f"@{number:043d}=.ed25519" for number in range(count)]
     for number, ref in enumerate(refs, 1):
-        tips.put(_TipRow(number, ref, number, number.to_bytes(32, "big"), number, number, 0))
-    size = (
-        sys.getsizeof(tips.numbers) + sys.getsizeof(tips.refs) + sys.getsizeof(tips.keys) + sys.getsizeof(tips.states)
-    )
-    size += sum(sys.getsizeof(column) for column in (tips.sequences, tips.messages, tips.bytes))
+        tips.put(TipRow(number, ref, number, number.to_bytes(32, "big"), number, number, 0))
+    size = sum(map(sys.getsizeof, (tips._numbers, tips._refs, tips._keys, tips._states)))
+    size += sum(sys.getsizeof(column) for column in (tips._sequences, tips._messages, tips._bytes))
     size += sum(map(sys.getsizeof, refs)) + 28 * count  # the ids, and the numbers in the dict
     assert size / count <= 270
     assert sys.getallocatedblocks() - before <= 3 * count  # no object a feed but the id and its number
-    assert tips.key(5) == (5).to_bytes(32, "big")
+    assert tips.tip(refs[4]) == Tip(5, message_id((5).to_bytes(32, "big"), refs[4]))
+    assert tips.infos()[4] == tips.info(refs[4]) == (refs[4], 5, 5, 5, "open")
