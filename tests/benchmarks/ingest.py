@@ -122,7 +122,7 @@ def log_only(connection: sqlite3.Connection, batch: Batch) -> None:
 def with_views(connection: sqlite3.Connection, batch: Batch) -> None:
     indexer = Indexer(cast(Database, None), VIEWS, {}, 0)  # what it applies goes to the connection that it is given
     effects = indexer.apply(connection, Log.append(connection, batch, 1))
-    assert len(effects) == len(VIEWS)
+    assert len(effects) == sum(not getattr(view, "may_lag", False) for view in VIEWS)
 
 
 def main(count: int, authors: int) -> None:
