@@ -14,7 +14,7 @@ from feeds.bulk_insert import BulkInsert
 __all__ = ["TieredIndex"]
 
 SLICES: Final = 16
-STEP: Final = 4096
+STEP: Final = 8192
 _SPAN: Final = (1 << 64) // SLICES
 
 
