@@ -18,6 +18,7 @@ import pytest
 from feeds.keys import Keypair, public_from_id
 from replication.errors import DialFailed, RemoteCallError, RemoteError
 from replication.peer import PeerConfig, connect_local, connect_peer
+from replication.rpc.bodies import Body
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import MethodTable
 from replication.secret_stream import SecretStream, connect
@@ -290,13 +291,22 @@ async def deliver(node: NodeProcess, sender: Keypair, texts: list[bytes]) -> Asy
     running = asyncio.create_task(peer.run())
     try:
         duplex = peer.connection.duplex("ebt.replicate", [{"version": 3, "format": "classic"}])
-        await duplex.read_batch()
+        notes = await duplex.read_batch()
         await duplex.send([json.dumps({sender.id: 1000 << 1}).encode()])
+        async with asyncio.timeout(10):  # what was not asked for is dropped, and a follow takes a moment to count
+            while not any(_asks_for(sender.id, note) for note in notes):
+                notes = await duplex.read_batch()
         await duplex.send(texts)
         yield peer.connection
     finally:
         await peer.close()
         await asyncio.gather(running, return_exceptions=True)
+
+
+def _asks_for(feed: str, note: Body) -> bool:
+    value = note.value()
+    asked = value.get(feed) if isinstance(value, dict) else None
+    return isinstance(asked, int) and asked >= 0 and not asked & 1
 
 
 @pytest.mark.parametrize(
