@@ -5,6 +5,7 @@ that shares those, by accident or on purpose, is told apart when reading.
 """
 
 import sqlite3
+import struct
 from binascii import a2b_base64
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from feeds.views.interning import intern, storable
 __all__ = ["Backlink", "Link", "Links", "backlinks", "extract", "links_to"]
 
 MAX_REL: Final = 128
+_INT64: Final = struct.Struct("<q")
 LINK: Final = TieredIndex("link", ("dest8", "position", "rel"))
 
 
@@ -68,7 +70,8 @@ class Links:
 def _dest8(dest: str) -> int:
     """First eight bytes of a canonical id."""
     if dest[0] != "s":
-        return key8(a2b_base64(dest[1:13]))
+        (number,) = _INT64.unpack_from(a2b_base64(dest[1:13]))
+        return int(number)
     for kind in (FeedRef, MessageRef, BlobRef):
         with suppress(InvalidRef):
             return key8(kind.parse(dest).data)
