@@ -8,7 +8,7 @@ invites and rooms feed the address book; this file only dials from it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from replication.backoff import Backoff
 from replication.errors import ConnectionClosed, DialFailed, InvalidAddress, RemoteCallError, RemoteError
 from replication.limits import DEFAULT_LIMITS, LOCAL_LIMITS, Limits
 from replication.methods.ping import keep_pinging
-from replication.peer import Peer, PeerConfig, connect_peer, listen_local, listen_peers
+from replication.peer import Peer, PeerConfig, answer_stream, connect_peer, listen_local, listen_peers
 from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState
 from replication.redial import Redialler
 from replication.replicator import Clocks, Replicator
@@ -31,7 +31,7 @@ from replication.rpc.bodies import Payload
 from replication.rpc.methods import MethodTable
 from replication.secret_handshake import MAIN_NETWORK
 from replication.secret_stream import feed_id
-from replication.transport import StreamServer
+from replication.transport import ByteStream, Dialler, StreamServer
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +79,17 @@ class Connections:
         local_limits: Limits = LOCAL_LIMITS,
         masters: Collection[str] = (),
         backoff: Backoff | None = None,
+        diallers: Mapping[str, Dialler] | None = None,
     ) -> None:
+        """`diallers` open streams of transports besides `net`, by the transport's name in addresses."""
         self.id = keypair.id
         self._public = keypair.public
         self._replicator = replicator
         self._book = book
         self._clocks = clocks
         self._limits = limits
+        self._diallers = dict(diallers or {})
+        self._patience: dict[str, float] = {}
         self._config = PeerConfig(
             keypair=keypair,
             table=table,
@@ -94,6 +98,7 @@ class Connections:
             local_limits=local_limits,
             masters=masters,
             authorize=self._authorize,
+            diallers=self._diallers,
         )
         self._admission = Admission(limits)
         self._links: set[_Link] = set()
@@ -175,6 +180,29 @@ class Connections:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    # ---- other transports
+
+    def add_dialler(self, transport: str, dialler: Dialler, *, patience: float | None = None) -> None:
+        """Dial addresses of one more transport; `patience` is how many seconds a dial may take."""
+        self._diallers[transport] = dialler
+        if patience is not None:
+            self._patience[transport] = patience
+
+    async def accept(self, stream: ByteStream, *, kind: str) -> None:
+        """Answer a caller on a stream from elsewhere (a WebSocket, a tunnel), and serve it until it has ended.
+
+        `kind` says where it came from. The same limits, blocks and firewall hold as for TCP. Raises nothing: a caller
+        that does not get through the handshake is hung up on.
+        """
+        if self._stopping:
+            stream.abort("the node is stopping")
+            return
+
+        async def serve(peer: Peer) -> None:
+            await self._answer(peer, kind)
+
+        await answer_stream(stream, self._config, serve, on_refused=self._on_refused, admission=self._admission)
+
     # ---- what others ask
 
     @property
@@ -208,7 +236,7 @@ class Connections:
 
     async def remember(self, address: str, source: str = "manual", *, auto: bool = True) -> Remembered:
         """Keep an address; with `auto` it is dialled now and whenever the connection is lost. Raises InvalidAddress."""
-        target = _dialable(address)
+        target = self._dialable(address)
         assert target.key is not None
         if target.key == self.id:
             raise InvalidAddress(f"{address}: this is our own address")
@@ -218,14 +246,14 @@ class Connections:
 
     async def forget(self, address: str) -> bool:
         """Drop a known address; false if it was not known. Raises InvalidAddress."""
-        return await self._book.forget(_plain(_dialable(address)))
+        return await self._book.forget(_plain(self._dialable(address)))
 
     async def dial(self, address: str) -> PeerInfo:
         """Connect, and return when the handshake is done; a peer that is connected already is not dialled again.
 
         The address is remembered once it has worked. Raises InvalidAddress, DialTimeout, or DialFailed with the step.
         """
-        target = _dialable(address)
+        target = self._dialable(address)
         assert target.key is not None
         if target.key == self.id:
             raise InvalidAddress(f"{address}: this is our own address")
@@ -285,16 +313,24 @@ class Connections:
         self.refused[0] += 1
         logger.info("handshake with %s failed: %s", peername, error)
 
-    async def _answer(self, peer: Peer) -> None:
+    async def _answer(self, peer: Peer, source: str = "incoming") -> None:
         if self._stopping or (not peer.local and self._incoming >= self._limits.inbound):
             return  # many may have passed the handshake at the same time
-        await self._attend(self._link(peer, peer.peername, Direction.INCOMING, "incoming"))
+        await self._attend(self._link(peer, peer.peername, Direction.INCOMING, source))
 
     async def _serve_local(self, peer: Peer) -> None:
         if not self._stopping:
             await self._attend(self._link(peer, "unix", Direction.INCOMING, "local"))
 
     # ---- dialling
+
+    def _dialable(self, address: str) -> Address:
+        """The first alternative of an address text that can be dialled. Raises InvalidAddress."""
+        for target in parse_addresses(address):
+            if target.key is not None and (target.transport == "net" or target.transport in self._diallers):
+                return target
+        ways = " or ".join(sorted({"net", *self._diallers}))
+        raise InvalidAddress(f"{address}: only {ways} addresses with a key can be dialled, as in net:HOST:PORT~shs:KEY")
 
     async def _dial_once(self, target: Address, source: str) -> PeerInfo:
         """Dial. A dial of the same address that is under way is shared, one of another address of the peer awaited."""
@@ -322,7 +358,9 @@ class Connections:
         if self._outgoing > self._limits.outbound:  # this dial is among them
             raise DialFailed("connect", f"{self._limits.outbound} connections are open already; hang up on one first")
         try:
-            peer = await connect_peer(target, self._config, timeout=self._limits.dial_timeout)
+            peer = await connect_peer(
+                target, self._config, timeout=self._patience.get(target.transport, self._limits.dial_timeout)
+            )
         except DialFailed as error:
             await self._book.failed(_plain(target), str(error))
             self._tell("dial-failed", self._dial_info(target, source, str(error)))
@@ -340,7 +378,7 @@ class Connections:
         )
 
     async def _redial(self, known: Remembered) -> None:
-        await self._dial_once(_dialable(known.address), known.source)
+        await self._dial_once(self._dialable(known.address), known.source)
         await self._book.succeeded(known.address)
 
     # ---- one connection
@@ -503,14 +541,6 @@ def _first(group: BaseExceptionGroup[RemoteError]) -> BaseException:
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found
-
-
-def _dialable(address: str) -> Address:
-    """The first alternative of an address text that can be dialled. Raises InvalidAddress."""
-    for target in parse_addresses(address):
-        if target.transport == "net" and target.key is not None:
-            return target
-    raise InvalidAddress(f"{address}: only net:HOST:PORT~shs:KEY addresses can be dialled")
 
 
 def _plain(target: Address) -> str:

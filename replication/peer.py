@@ -6,8 +6,8 @@ open the unix socket, where nothing is encrypted and nobody proves anything.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from feeds.keys import Keypair
@@ -20,7 +20,7 @@ from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import MethodTable, Who
 from replication.secret_handshake import MAIN_NETWORK
 from replication.secret_stream import Authorize, SecretStream
-from replication.transport import ByteStream, StreamServer, listen_tcp, listen_unix, open_unix
+from replication.transport import ByteStream, Dialler, StreamServer, listen_tcp, listen_unix, open_unix
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ class PeerConfig:
     masters: Collection[str] = ()
     authorize: Authorize = lambda _public: True
     rights_of: Callable[[str], frozenset[Who]] = lambda _id: frozenset({Who.ANON})
+    diallers: Mapping[str, Dialler] = field(default_factory=dict)
+    """How to open streams of other transports than ``net``, by the transport's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +70,25 @@ async def connect_peer(
 ) -> Peer:
     """Dial a peer. Raises ``InvalidAddress`` or ``DialFailed`` and its kinds; then call ``Peer.run``."""
     stream = await secret_stream.connect(
-        to, config.keypair, network_key=config.network_key, timeout=timeout, limits=config.limits
+        to,
+        config.keypair,
+        network_key=config.network_key,
+        timeout=timeout,
+        limits=config.limits,
+        diallers=config.diallers,
     )
     return _peer(stream, config, is_client=True)
 
 
-async def accept_peer(stream: ByteStream, config: PeerConfig) -> Peer:
+async def accept_peer(stream: ByteStream, config: PeerConfig, admission: Admission | None = None) -> Peer:
     """Answer a caller on a connected stream. Raises ``HandshakeFailed``; the stream is closed then."""
-    secret = await secret_stream.accept(
-        stream, config.keypair, network_key=config.network_key, authorize=config.authorize, limits=config.limits
+    secret = await secret_stream.accept_admitted(
+        stream,
+        admission or Admission(config.limits),
+        config.keypair,
+        network_key=config.network_key,
+        authorize=config.authorize,
+        limits=config.limits,
     )
     return _peer(secret, config, is_client=False)
 
@@ -94,25 +106,29 @@ async def listen_peers(
     gate = admission or Admission(config.limits)
 
     async def handle(stream: ByteStream) -> None:
-        try:
-            secret = await secret_stream.accept_admitted(
-                stream,
-                gate,
-                config.keypair,
-                network_key=config.network_key,
-                authorize=config.authorize,
-                limits=config.limits,
-            )
-        except HandshakeFailed as error:
-            on_refused(stream.peername, error)
-            return
-        peer = _peer(secret, config, is_client=False)
-        try:
-            await on_peer(peer)
-        finally:
-            await peer.close()
+        await answer_stream(stream, config, on_peer, on_refused=on_refused, admission=gate)
 
     return await listen_tcp(host, port, handle, limits=config.limits)
+
+
+async def answer_stream(
+    stream: ByteStream,
+    config: PeerConfig,
+    on_peer: OnPeer,
+    *,
+    on_refused: Callable[[str, Exception], None],
+    admission: Admission,
+) -> None:
+    """Answer a caller on a stream that came from anywhere, and serve it until the connection ends."""
+    try:
+        peer = await accept_peer(stream, config, admission)
+    except HandshakeFailed as error:
+        on_refused(stream.peername, error)
+        return
+    try:
+        await on_peer(peer)
+    finally:
+        await peer.close()
 
 
 async def listen_local(path: str | Path, config: PeerConfig, on_peer: OnPeer) -> StreamServer:

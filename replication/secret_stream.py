@@ -19,7 +19,7 @@ import asyncio
 import binascii
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -37,7 +37,7 @@ from replication.secret_handshake import (
     ServerHandshake,
     SessionKeys,
 )
-from replication.transport import ByteStream, StreamServer, listen_tcp, open_tcp
+from replication.transport import ByteStream, Dialler, StreamServer, listen_tcp, open_tcp
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +172,11 @@ async def connect(
     network_key: bytes = MAIN_NETWORK,
     timeout: float | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    diallers: Mapping[str, Dialler] | None = None,
 ) -> SecretStream:
     """Dial an address (alternatives in order), or use a connected stream to a peer whose public key is given.
+
+    ``diallers`` open the streams of transports besides ``net``, by the transport's name.
 
     Raises ``InvalidAddress``, or ``DialFailed`` and its kinds with the step and the reason of the last try.
     """
@@ -183,7 +186,7 @@ async def connect(
     failure: DialFailed | None = None
     for address in alternatives:
         try:
-            return await _dial(address, keypair, network_key, timeout, limits)
+            return await _dial(address, keypair, network_key, timeout, limits, diallers or {})
         except DialFailed as error:
             failure = error
     assert failure is not None
@@ -266,18 +269,32 @@ def feed_id(public: bytes) -> str:
 
 
 async def _dial(
-    address: Address, keypair: Keypair, network_key: bytes, timeout: float | None, limits: Limits
+    address: Address,
+    keypair: Keypair,
+    network_key: bytes,
+    timeout: float | None,
+    limits: Limits,
+    diallers: Mapping[str, Dialler],
 ) -> SecretStream:
-    if address.transport != "net" or address.public is None:
-        raise InvalidAddress(f"{address}: only net:HOST:PORT~shs:KEY addresses can be dialled")
+    dialler = diallers.get(address.transport)
+    if address.public is None or (dialler is None and address.transport != "net"):
+        ways = " or ".join(sorted({"net", *diallers}))
+        raise InvalidAddress(f"{address}: only {ways} addresses with a key can be dialled, as in net:HOST:PORT~shs:KEY")
     if address.seed is not None:
         keypair = Keypair.generate(address.seed)
     try:
         async with asyncio.timeout(limits.dial_timeout if timeout is None else timeout):
-            stream = await open_tcp(address.host, address.port, limits=limits)
+            if dialler is not None:
+                stream = await dialler(address)
+            else:
+                stream = await open_tcp(address.host, address.port, limits=limits)
             return await _handshake_as_client(stream, address.public, keypair, network_key, limits)
     except TimeoutError:
-        raise DialTimeout("connect", f"{address.host} port {address.port} did not answer in time") from None
+        raise DialTimeout("connect", f"{_place(address)} did not answer in time") from None
+
+
+def _place(address: Address) -> str:
+    return f"{address.host} port {address.port}" if address.port else address.host
 
 
 async def _handshake_as_client(

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+from replication.address import Address
 from replication.errors import DialFailed, DialTimeout, LocalError
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.socket_stream import SocketStream, plain_error
@@ -52,6 +53,9 @@ class ByteStream(Protocol):
 
 
 StreamHandler = Callable[[ByteStream], Awaitable[None]]
+
+Dialler = Callable[[Address], Awaitable[ByteStream]]
+"""Opens a stream to an address of one transport. Raises ``DialFailed`` or ``DialTimeout``; the caller sets the time."""
 
 
 class StreamServer:
