@@ -48,6 +48,10 @@ class DataDirectory:
         return self.root / "manifest.json"
 
     @property
+    def ready(self) -> Path:
+        return self.root / "ready.json"
+
+    @property
     def lock(self) -> Path:
         return self.root / "lock"
 
@@ -99,6 +103,18 @@ class DataDirectory:
 
     def write_manifest(self, text: bytes) -> None:
         """Replace manifest.json, whole or not at all."""
-        draft = self.manifest.with_suffix(".new")
-        draft.write_bytes(text)
-        draft.replace(self.manifest)
+        _replace(self.manifest, text)
+
+    def write_ready(self, text: bytes) -> None:
+        """Tell programs on this machine where the node answers, until `clear_ready`."""
+        _replace(self.ready, text)
+
+    def clear_ready(self) -> None:
+        """The node answers no longer."""
+        self.ready.unlink(missing_ok=True)
+
+
+def _replace(path: Path, text: bytes) -> None:
+    draft = path.with_suffix(".new")
+    draft.write_bytes(text)
+    draft.replace(path)

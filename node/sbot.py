@@ -101,7 +101,10 @@ class Sbot:
             stack.push_async_callback(_stop_serving, connections, http)
             await _listen(connections, config, directory)
             await http.start()
-            yield cls(config, directory, keypair, store, replicator, connections, http, replication)
+            sbot = cls(config, directory, keypair, store, replicator, connections, http, replication)
+            stack.callback(directory.clear_ready)
+            directory.write_ready(orjson.dumps(sbot.ready()) + b"\n")
+            yield sbot
 
     @property
     def id(self) -> str:

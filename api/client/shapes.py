@@ -1,0 +1,242 @@
+"""Shapes of answers as TypedDicts; a test holds each against the model of the same name in `api.models`."""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+__all__ = [
+    "BlobAdded",
+    "Channel",
+    "Connected",
+    "DryRun",
+    "Feed",
+    "Found",
+    "GivenName",
+    "Info",
+    "Message",
+    "MessageMeta",
+    "Name",
+    "Page",
+    "Peer",
+    "PrivateThread",
+    "Profile",
+    "Replication",
+    "Resolved",
+    "Snippet",
+    "Status",
+    "Thread",
+    "ThreadMessage",
+    "ThreadSummary",
+    "Vote",
+    "Whoami",
+    "Word",
+]
+
+FeedState = Literal["open", "locked", "forked"]
+Teller = Literal["me", "self", "others", "nobody"]
+
+
+class Page(TypedDict):
+    """A page of a list; `next` is the cursor of the next one."""
+
+    items: list[Any]
+    next: str | None
+
+
+class Info(TypedDict):
+    id: str
+    software: str
+    version: str
+    features: list[str]
+    limits: dict[str, int]
+
+
+class Whoami(TypedDict):
+    id: str
+    uri: str
+    sequence: int
+    state: FeedState
+
+
+class Status(TypedDict):
+    id: str
+    version: str
+    state: FeedState
+    uptime_seconds: float
+    log: dict[str, int]
+    index: dict[str, Any]
+    peers: dict[str, int]
+    sync: dict[str, Any]
+    streams: dict[str, int]
+    blobs: dict[str, int]
+    disk: dict[str, int]
+    memory: dict[str, int]
+
+
+class MessageMeta(TypedDict):
+    private: Literal[True]
+
+
+class Message(TypedDict):
+    """A message as sbot gives it; `value` is the signed object, `timestamp` when the node received it (ms)."""
+
+    key: str
+    value: dict[str, Any]
+    timestamp: int
+    meta: NotRequired[MessageMeta]
+
+
+class DryRun(TypedDict):
+    sequence: int
+    bytes: int
+    size: int
+    limit: int
+    mentions: list[str]
+    blobs: list[str]
+    missing_blobs: list[str]
+
+
+class Feed(TypedDict):
+    id: str
+    sequence: int
+    messages: int
+    bytes: int
+    state: FeedState
+
+
+class ThreadSummary(TypedDict):
+    id: str
+    root: Message | None
+    replies: int
+    authors: list[str]
+    latest: Message | None
+    time: int
+
+
+class ThreadMessage(Message):
+    missing: list[str]
+    replies: int
+    blocked: bool
+
+
+class Thread(TypedDict):
+    id: str
+    parent: str | None
+    replies: int
+    authors: list[str]
+    missing: list[str]
+    truncated: bool
+    items: list[ThreadMessage]
+
+
+class PrivateThread(TypedDict):
+    id: str
+    messages: int
+    recps: list[str]
+    tips: list[str]
+    last: Message | None
+
+
+class Vote(TypedDict):
+    key: str
+    author: str
+    value: Literal[1, -1]
+    expression: str
+    claimed: int | float | None
+    timestamp: int
+
+
+class Channel(TypedDict):
+    name: str
+    messages: int
+    subscribers: int
+    latest: int | None
+    subscribed: bool
+
+
+class Snippet(TypedDict):
+    field: str
+    text: str
+    html: str
+
+
+class Found(Message):
+    snippet: Snippet | None
+
+
+class Resolved(TypedDict):
+    kind: str
+    id: str | None
+    uri: str | None
+    held: bool | None
+    address: str | None
+    host: str | None
+    alias: str | None
+    action: str | None
+
+
+class GivenName(TypedDict):
+    name: str
+    author: str
+    message: str
+    timestamp: int
+
+
+Name = TypedDict("Name", {"id": str, "name": str, "from": Teller})
+
+
+class Word(TypedDict):
+    who: Teller
+    authors: list[str]
+
+
+Profile = TypedDict(
+    "Profile",
+    {
+        "id": str,
+        "name": str,
+        "image": str | None,
+        "description": str | None,
+        "public_web_hosting": bool | None,
+        "from": dict[str, Word],
+        "following": bool,
+        "blocking": bool,
+        "follows_us": bool,
+        "claims": list[dict[str, Any]],
+        "truncated": bool,
+    },
+)
+
+
+class BlobAdded(TypedDict):
+    id: str
+    size: int
+    type: str
+
+
+class Peer(TypedDict):
+    id: str
+    address: str
+    direction: Literal["incoming", "outgoing"]
+    state: Literal["dialling", "connected", "closing", "disconnected"]
+    since: int
+    local: bool
+    source: str
+    replication: str | None
+    bytes_in: int
+    bytes_out: int
+    failures: int
+    redial_in: float | None
+    error: str | None
+
+
+class Connected(TypedDict):
+    id: str
+    state: Literal["connected"]
+    address: str
+
+
+class Replication(TypedDict):
+    feeds: dict[str, int]
+    messages: dict[str, float]
+    state: str
+    hops: int
+    peers: list[dict[str, Any]]
