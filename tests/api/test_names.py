@@ -93,6 +93,27 @@ async def test_names_of_ids_and_ids_of_names(api: Api) -> None:
     assert [[item["id"] for item in page] for page in everybody] == [[ANN], [CID]]
 
 
+async def test_exact_names_stand_first_and_ours_among_them(api: Api) -> None:
+    people = {name: Feed(keypair(name)) for name in ("ann", "bob", "cid", "dan")}
+    for name, called in (("ann", "Roberta"), ("bob", "Robert"), ("cid", "robert"), ("dan", "@Rob")):
+        await say(api, people[name], people[name].id, name=called)
+    await say(api, None, CID, name="Robért")
+    asked = (await api.client.get("/v1/names", params={"q": "@robert"})).json()["items"]
+    assert [(item["id"], item["from"]) for item in asked] == [(CID, "me"), (BOB, "self"), (ANN, "self")]
+
+
+async def test_the_short_form_of_an_id_leads_to_its_feed(api: Api) -> None:
+    ann, bob = Feed(keypair("ann")), Feed(keypair("bob"))
+    await api.receive(bob.append({"type": "post", "text": "nameless"}))
+    await say(api, ann, ANN, name="Ann")
+    for feed, name in ((BOB, BOB[:9]), (ANN, "Ann")):
+        found = (await api.client.get("/v1/names", params={"q": feed[:9]})).json()["items"]
+        assert [(item["id"], item["name"]) for item in found] == [(feed, name)]
+    for too_short in (BOB[:6], BOB[:9].swapcase(), "@"):
+        found = (await api.client.get("/v1/names", params={"q": too_short})).json()["items"]
+        assert BOB not in [item["id"] for item in found]
+
+
 @pytest.mark.parametrize("query", ["", "?ids=,", f"?ids={','.join([quote(ANN)] * 501)}", f"?q={'x' * 200}"])
 async def test_names_of_nothing_or_too_much(api: Api, query: str) -> None:
     assert code(await api.client.get(f"/v1/names{query}")) == "invalid-parameter"
