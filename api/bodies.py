@@ -28,6 +28,10 @@ class Body:
             if name not in names:
                 raise wrong(name, f"has no place here; known are {', '.join(names)}")
 
+    def has(self, name: str) -> bool:
+        """Whether a member is there; it may be null."""
+        return name in self._members
+
     def get(self, name: str) -> JsonValue:
         """A member's value; None when it is not there."""
         return self._members.get(name)
@@ -43,6 +47,10 @@ class Body:
         if not isinstance(value, str):
             raise wrong(name, "must be a string")
         return value
+
+    def optional_text(self, name: str) -> str | None:
+        """A text that may be left out or be null."""
+        return None if self.get(name) is None else self.text(name)
 
     def flag(self, name: str) -> bool:
         value = self.required(name)

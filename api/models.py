@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "AboutBody",
     "AddressBody",
     "AuthChallenge",
     "AuthSession",
@@ -20,6 +21,7 @@ __all__ = [
     "ChannelList",
     "Connected",
     "Contact",
+    "ContactBody",
     "ContactList",
     "DryRun",
     "Feed",
@@ -35,6 +37,7 @@ __all__ = [
     "NameList",
     "Peer",
     "PeerList",
+    "PostBody",
     "PrivateMessageList",
     "PrivateThread",
     "PrivateThreadList",
@@ -60,6 +63,7 @@ __all__ = [
     "VoteList",
     "Whoami",
 ]
+    "VoteBody",
 
 FeedState = Literal["open", "locked", "forked"]
 
@@ -223,6 +227,56 @@ class PublishBody(Shape):
 
 class PrivateThread(Shape):
     """A conversation that we can read."""
+
+class MentionLink(BaseModel):
+    """A mention: what it links to, and what deployed clients keep beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    link: str = Field(description="An id in any spelling but the bare one, or a hashtag")
+
+
+class PostBody(Shape):
+    """A post, or with `reply_to` a reply."""
+
+    text: str = Field(min_length=1, max_length=8192, pattern=r"\S", description="Markdown")
+    reply_to: str | None = Field(
+        default=None, description="Message id: reply in its thread, and to those only who could read it"
+    )
+    channel: str | None = Field(default=None, description="In any spelling; else that of the message replied to")
+    recps: list[str | RecipientLink] | None = Field(
+        default=None, min_length=1, description="Feed ids: a private post for these and ourselves, 7 in all at most"
+    )
+    content_warning: str | None = Field(default=None, description="What readers are to be warned of")
+    mentions: list[str | MentionLink] | None = Field(
+        default=None, description="Ids and hashtags to mention besides those found in the text"
+    )
+
+
+class VoteBody(Shape):
+    """What we think of a message; the last vote counts."""
+
+    message: str = Field(description="Message id in any spelling")
+    value: Literal[1, 0, -1] = Field(default=1, description="0 takes back")
+    expression: str | None = Field(default=None, max_length=64, description="Else Like, Unlike or Dislike")
+
+
+class AboutBody(Shape):
+    """What we say of a feed, message or blob; null takes back what we said before."""
+
+    about: str | None = Field(default=None, description="An id in any spelling but the bare one; else ourselves")
+    name: str | None = Field(default=None, min_length=1, max_length=256, pattern=r"\S")
+    description: str | None = Field(default=None, min_length=1, pattern=r"\S")
+    image: str | None = Field(default=None, description="Blob id in any spelling")
+
+
+class ContactBody(Shape):
+    """Our relation to a feed. What is left out stays as it is, but following and blocking end each other."""
+
+    contact: str = Field(description="Feed id in any spelling")
+    following: bool | None = None
+    blocking: bool | None = None
+
 
     id: str = Field(description="Message id of its root, which need not be here")
     messages: int
