@@ -1,5 +1,6 @@
 """Puts the HTTP application together: `create_app(services)` is all that the node needs of this package's routes."""
 
+import copy
 from typing import Any, Final
 
 import orjson
@@ -8,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from api.auth import Access
 from api.docs_page import POLICY
@@ -18,10 +19,11 @@ from api.errors import Problem
 from api.negotiation import Form
 from api.openapi import openapi_document
 from api.routes import (
+    admin,
     blobs,
+    compose,
     feeds,
     messages,
-    compose,
     names,
     node,
     peers,
@@ -37,8 +39,11 @@ from api.routes import (
     stream,
     threads,
     timelines,
+    tokens,
 )
+from api.scopes import OPEN_PATHS, Guard, needed
 from api.services import Services
+from api.tokens import Tokens
 
 __all__ = ["create_app"]
 
@@ -46,12 +51,12 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     reactions.router,  # before messages: an id takes in all that follows it in a path
     messages.router,
     publish.router,
+    compose.router,
     node.router,
     feeds.router,
     profiles.router,
     names.router,
     search.router,
-    compose.router,
     resolve.router,
     blobs.router,
     threads.router,
@@ -62,12 +67,15 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     replication.router,
     sign_in.router,
     stream.router,
+    tokens.router,
+    admin.router,
 )
 
 
 def create_app(services: Services) -> FastAPI:
     """The ASGI application of one node."""
-    access = Access(services.token, hosts=services.settings.hosts, origins=services.settings.origins)
+    kept = Tokens(services.database, services.now)
+    access = Access(services.token, hosts=services.settings.hosts, origins=services.settings.origins, tokens=kept.grant)
     app = FastAPI(
         version=services.version,
         openapi_url=None,
@@ -78,10 +86,11 @@ def create_app(services: Services) -> FastAPI:
         exception_handlers={HTTPException: _http_error},
     )
     app.state.services = services
+    app.state.tokens = kept
     app.state.streams = set()
     app.state.downloads = set()
-    for router in ROUTERS:  # taken over as they are: included ones are looked up in a roundabout way
-        app.router.routes.extend(router.routes)
+    for router in ROUTERS:  # taken over one by one: included ones are looked up in a roundabout way
+        app.router.routes.extend(map(_guarded, router.routes))
     document: list[dict[str, Any]] = []  # made once, when somebody first asks for it
 
     def openapi() -> dict[str, Any]:
@@ -90,9 +99,20 @@ def create_app(services: Services) -> FastAPI:
         return document[0]
 
     app.openapi = openapi  # type: ignore[method-assign]
-    app.add_route("/openapi.json", _openapi, include_in_schema=False)
-    app.add_route("/docs", _docs, include_in_schema=False)
+    app.router.routes.append(_guarded(Route("/openapi.json", _openapi, include_in_schema=False)))
+    app.router.routes.append(_guarded(Route("/docs", _docs, include_in_schema=False)))
     return app
+
+
+def _guarded(route: BaseRoute) -> BaseRoute:
+    """The same route behind the check of what it needs; the routers' own belong to every application."""
+    assert isinstance(route, Route)
+    if route.path in OPEN_PATHS:
+        return route
+    (method,) = (route.methods or set()) - {"HEAD"}
+    guarded = copy.copy(route)
+    guarded.app = Guard(route.app, needed(f"{method} {route.path_format}"))
+    return guarded
 
 
 async def _openapi(request: Request) -> Response:

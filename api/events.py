@@ -25,7 +25,9 @@ from starlette.types import Receive, Scope, Send
 
 from api.answers import disconnected, line_safe, unpacked
 from api.errors import Problem
+from api.scopes import Grant
 from api.services import Services, sync_progress
+from api.tokens import Tokens
 from feeds.live import Live
 from feeds.log import Entry
 from feeds.mailbox import OpenedEntry
@@ -124,7 +126,9 @@ def open_streams(app: FastAPI) -> int:
 class EventStream(Response):
     """One open stream as an answer. Raises Problem too-many-streams when made while too many are open."""
 
-    def __init__(self, app: FastAPI, services: Services, wanted: StreamFilter, since: int | None) -> None:
+    def __init__(
+        self, app: FastAPI, services: Services, wanted: StreamFilter, since: int | None, grant: Grant
+    ) -> None:
         super().__init__()
         self._open: Final[set[EventStream]] = app.state.streams
         if len(self._open) >= services.settings.streams:
@@ -134,6 +138,8 @@ class EventStream(Response):
                 headers={"Retry-After": "5"},
             )
         self._services: Final = services
+        self._tokens: Final[Tokens] = app.state.tokens
+        self._grant: Final = grant
         self._wanted: Final = wanted
         end = services.log.position
         self._cursor = end if since is None else min(since, end)
@@ -174,6 +180,8 @@ class EventStream(Response):
         next_ping = loop.time() + interval
         while not self._over():
             self._wake.clear()
+            if not self._tokens.holds(self._grant):
+                return  # revoked, or over
             await self._send_messages(send)
             await self._send_peers(send)
             await self._send_blobs(send)

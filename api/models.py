@@ -35,6 +35,7 @@ __all__ = [
     "MessageList",
     "MessageMeta",
     "NameList",
+    "NewToken",
     "Peer",
     "PeerList",
     "PostBody",
@@ -44,6 +45,8 @@ __all__ = [
     "ProblemDetails",
     "Profile",
     "PublishBody",
+    "ReindexBody",
+    "Reindexing",
     "RenderBody",
     "Rendered",
     "Replication",
@@ -58,12 +61,15 @@ __all__ = [
     "Sync",
     "Thread",
     "ThreadList",
+    "TokenBody",
+    "TokenList",
     "TypeList",
+    "Vacuumed",
     "VisitorBody",
+    "VoteBody",
     "VoteList",
     "Whoami",
 ]
-    "VoteBody",
 
 FeedState = Literal["open", "locked", "forked"]
 
@@ -225,9 +231,6 @@ class PublishBody(Shape):
     )
 
 
-class PrivateThread(Shape):
-    """A conversation that we can read."""
-
 class MentionLink(BaseModel):
     """A mention: what it links to, and what deployed clients keep beside it."""
 
@@ -277,6 +280,9 @@ class ContactBody(Shape):
     following: bool | None = None
     blocking: bool | None = None
 
+
+class PrivateThread(Shape):
+    """A conversation that we can read."""
 
     id: str = Field(description="Message id of its root, which need not be here")
     messages: int
@@ -579,6 +585,37 @@ class VisitorBody(Shape):
     cc: str
 
 
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+ScopeName = Literal["read", "publish", "private", "admin"]
+
+
+class TokenBody(Shape):
+    """A token to be made."""
+
+    name: str = Field(min_length=1, max_length=100, description="For people: which program has it")
+    scopes: list[ScopeName] = Field(min_length=1)
+    expires_in: int | None = Field(default=None, ge=1, description="Seconds; without it, until it is revoked")
+
+
+class Token(Shape):
+    id: str = Field(description="Names it, and opens nothing")
+    name: str
+    scopes: list[ScopeName]
+    created: int = Field(description="Seconds since 1970")
+    expires: int | None = Field(description="Seconds since 1970")
+
+
+class TokenList(Shape):
+    items: list[Token]
+    next: str | None
+
+
+class NewToken(Token):
+    token: str = Field(description="What `Authorization: Bearer` carries; only its hash is kept")
+
+
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
@@ -728,3 +765,21 @@ class RequestBody(Shape):
 class Requested(Shape):
     feed: str
     replicate: bool
+
+
+# --- care -------------------------------------------------------------------------------------------------------------
+
+
+class ReindexBody(Shape):
+    views: list[str] | None = Field(default=None, description="Names of views; all of them if it is not there")
+
+
+class Reindexing(Shape):
+    """Views that are being made anew; `index` of the status tells how far they are."""
+
+    views: list[str]
+    messages: int = Field(description="Messages that they are made from")
+
+
+class Vacuumed(Shape):
+    freed_bytes: int

@@ -11,11 +11,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from api.auth import OPEN_PATHS
 from api.errors import KINDS, MEDIA_TYPE
 from api.models import ProblemDetails
 from api.negotiation import Form
 from api.parameters import Parameter
+from api.scopes import OPEN_PATHS, needed
 
 __all__ = ["also", "describe", "listing", "openapi_document"]
 
@@ -80,8 +80,10 @@ def openapi_document(app: FastAPI, version: str) -> dict[str, Any]:
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"token": []}]
     for path, item in document["paths"].items():
-        for operation in item.values():
-            _complete(operation, is_open=path in OPEN_PATHS)
+        for method, operation in item.items():
+            _complete(operation)
+            route = f"{method.upper()} {path}"
+            operation["security"] = [] if path in OPEN_PATHS else [{"token": [str(needed(route))]}]
     return document
 
 
@@ -91,13 +93,11 @@ def _problem_schema() -> dict[str, Any]:
     return schema
 
 
-def _complete(operation: dict[str, Any], *, is_open: bool) -> None:
-    """Problems instead of FastAPI's own validation errors; no token where none is asked for."""
+def _complete(operation: dict[str, Any]) -> None:
+    """Problems instead of FastAPI's own validation errors."""
     responses = operation["responses"]
     responses.pop("422", None)
     responses["default"] = {
         "description": "A problem",
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    if is_open:
-        operation["security"] = []

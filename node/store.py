@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from api.idempotency import IDEMPOTENCY
+from api.tokens import TOKENS
 from feeds.blobs import BLOBS, BlobLimits, Blobs
 from feeds.database import Database
 from feeds.errors import StoreError
@@ -41,6 +42,7 @@ from replication.migrations import REPLICATION
 
 log = logging.getLogger("node.store")
 
+COMPONENTS = (FEEDS, OPENINGS, BLOBS, REPLICATION, IDEMPOTENCY, TOKENS)
 LINKS_LOOKED_AT = 10_000
 RETRY_VIEWS = 60.0
 
@@ -73,22 +75,10 @@ async def open_store(
 
     now -- seconds since 1970.
     """
-    database = await Database.open(path, [FEEDS, OPENINGS, BLOBS, REPLICATION, IDEMPOTENCY])
+    database = await Database.open(path, COMPONENTS)
     try:
         receive_log = await Log.open(database, type_index=message_types.positions)
-        views: list[View] = [
-            Contacts(),
-            MessageTypes(),
-            Links(),
-            PrivateIndex(),
-            Timeline(),
-            Threads(),
-            Votes(),
-            Channels(),
-            Profiles(),
-            Search(),
-        ]
-        indexer = await Indexer.open(database, views)
+        indexer = await Indexer.open(database, _views())
         graph = await SocialGraph.open(database, indexer)
         mailbox = Mailbox(database, KeyRing([keypair]))
         blobs = await Blobs.open(
@@ -111,6 +101,31 @@ async def open_store(
             await ingest.close()
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def open_indexer(path: Path) -> AsyncIterator[Indexer]:
+    """The views alone, for care of a store that no node has open. Raises StoreError."""
+    database = await Database.open(path, COMPONENTS)
+    try:
+        yield await Indexer.open(database, _views())
+    finally:
+        await database.close()
+
+
+def _views() -> list[View]:
+    return [
+        Contacts(),
+        MessageTypes(),
+        Links(),
+        PrivateIndex(),
+        Timeline(),
+        Threads(),
+        Votes(),
+        Channels(),
+        Profiles(),
+        Search(),
+    ]
 
 
 def _names_blob(author: str, connection: Connection, blob: str) -> bool:

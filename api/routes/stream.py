@@ -11,6 +11,7 @@ from api.ids import feed_id
 from api.letters import PRIVATE
 from api.openapi import describe
 from api.parameters import Parameter, listed, text, whole
+from api.scopes import GRANT
 from api.services import services_of
 
 __all__ = ["router"]
@@ -41,4 +42,4 @@ async def stream(request: Request) -> Response:
     since = LAST_EVENT_ID.of(request)
     if since is None:
         since = SINCE.of(request)
-    return EventStream(request.app, services_of(request), wanted, since)
+    return EventStream(request.app, services_of(request), wanted, since, request.scope[GRANT])

@@ -15,6 +15,7 @@ from api.app import create_app
 from api.idempotency import IDEMPOTENCY
 from api.server import HttpServer, bind
 from api.services import HttpSettings, Services
+from api.tokens import TOKENS
 from feeds.blobs import BLOBS, BlobLimits, Blobs
 from feeds.errors import FeedsError
 from feeds.message import JsonValue
@@ -138,7 +139,7 @@ class Api:
 async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncIterator[Api]:
     """A node's HTTP side over the store in a folder."""
     clock = Ticking()
-    async with open_store(folder, components=[IDEMPOTENCY, BLOBS], now=clock) as store:
+    async with open_store(folder, components=[IDEMPOTENCY, TOKENS, BLOBS], now=clock) as store:
         peers, replication = FakePeers(), FakeReplication()
         blobs = await Blobs.open(folder / "blobs", store.database, now=clock, limits=BlobLimits(max_size=BLOB_SIZE))
         services = Services(
