@@ -188,6 +188,19 @@ class Database:
         except sqlite3.Error as error:
             raise store_error(error) from error
 
+    async def vacuum(self) -> int:
+        """Write the file anew without what was deleted, and how many bytes smaller it is. Writers wait meanwhile.
+
+        Takes as much free space as the file has, twice. Raises StoreError.
+        """
+        if self._closing:
+            raise StoreError("the database is closed")
+        files = [self.path, self.path.with_name(f"{self.path.name}-wal")]
+        try:
+            return await _in_thread(self._writer, lambda connection: _vacuum(connection, files))
+        except sqlite3.Error as error:
+            raise store_error(error) from error
+
     async def close(self) -> None:
         """Finish every job that was accepted, fold the write-ahead log into the file and close. May be called twice."""
         if self._closed is not None:
@@ -393,3 +406,17 @@ def _migrate(connection: sqlite3.Connection, components: Sequence[Component]) ->
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _vacuum(connection: sqlite3.Connection, files: Sequence[Path]) -> int:
+    def size() -> int:
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    before = size()
+    connection.execute("PRAGMA temp_store=FILE")  # the copy may be larger than the memory
+    try:
+        connection.execute("VACUUM")
+    finally:
+        connection.execute("PRAGMA temp_store=MEMORY")
+    _checkpoint(connection)
+    return max(0, before - size())

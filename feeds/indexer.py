@@ -4,13 +4,14 @@ A view is applied in the transaction that appends, so a reader never waits for a
 position in the `view` table; when the version of its code is another, its tables are made anew and brought up in
 chunks, each a transaction of its own, while the node goes on: `behind` says how far it still has to go. A view that is
 behind is left out of append transactions until a chunk has reached the end of the log. A view that may lag is left out
-of those that append much at once, and brought up once less comes in.
+of those that append much at once, and brought up once less comes in. `rebuild` makes views anew on demand:
+what is kept of one in memory stays as it is until the view is whole again.
 """
 
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from feeds.database import Database
@@ -74,6 +75,8 @@ class Indexer:
         self._subscribers: Final[dict[str, list[Callable[[object], None]]]] = {}
         self._lagging: Final = frozenset(view.name for view in views if getattr(view, "may_lag", False))
         self._left_behind: Final = asyncio.Event()
+        self._rebuilding: Final[set[str]] = set()
+        self._when_rebuilt: Final[dict[str, list[Callable[[], None]]]] = {}
 
     @classmethod
     async def open(cls, database: Database, views: Sequence[View]) -> "Indexer":
@@ -89,6 +92,41 @@ class Indexer:
     def subscribe(self, view: str, callback: Callable[[object], None]) -> None:
         """Hand `callback` what the view's `apply` returned, in the event loop after each commit."""
         self._subscribers.setdefault(view, []).append(callback)
+
+    def when_rebuilt(self, view: str, callback: Callable[[], None]) -> None:
+        """Call back, in the event loop, whenever a `rebuild` of the view is complete; see there."""
+        self._when_rebuilt.setdefault(view, []).append(callback)
+
+    @property
+    def names(self) -> list[str]:
+        """All views."""
+        return [view.name for view in self._views]
+
+    @property
+    def position(self) -> int:
+        """Where the log ends."""
+        return self._end
+
+    async def rebuild(self, names: Collection[str] = ()) -> list[str]:
+        """Empty views (all, if none is named), so that `follow` or `catch_up` makes them anew; which ones those are.
+
+        Until then their effects are handed to nobody: they would play the past through once more. KeyError for a name
+        that is no view's.
+        """
+        by_name = {view.name: view for view in self._views}
+        views = [by_name[name] for name in dict.fromkeys(names or by_name)]
+        await self._database.write(
+            lambda connection: _make(connection, views),
+            after_commit=lambda _: self._emptied({view.name for view in views}),
+        )
+        return [view.name for view in views]
+
+    def _emptied(self, names: set[str]) -> None:
+        self._positions.update(dict.fromkeys(names, 0))
+        self._rebuilding.update(names)
+        self._left_behind.set()
+        if not self._end:
+            self._progressed(_Progress({}, []))
 
     @property
     def behind(self) -> dict[str, int]:
@@ -130,8 +168,9 @@ class Indexer:
         while True:
             await self._left_behind.wait()
             end = self._end
-            await asyncio.sleep(pause)
-            if self._end - end <= MUCH:
+            if not self._rebuilding:
+                await asyncio.sleep(pause)
+            if self._rebuilding or self._end - end <= MUCH:
                 self._left_behind.clear()
                 await self.catch_up()
 
@@ -158,7 +197,11 @@ class Indexer:
 
     def _progressed(self, progress: _Progress) -> None:
         self._positions.update(progress.positions)
-        self._hand_on(progress.effects)
+        self._hand_on([effect for effect in progress.effects if effect.view not in self._rebuilding])
+        for name in self._rebuilding.difference(self.behind):
+            self._rebuilding.discard(name)
+            for callback in self._when_rebuilt.get(name, ()):
+                callback()
 
     def _hand_on(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -176,6 +219,16 @@ def _apply(connection: sqlite3.Connection, view: View, rows: Sequence[Extract], 
     return Effect(view.name, change)
 
 
+def _make(connection: sqlite3.Connection, views: Sequence[View]) -> None:
+    """Make the tables of views, empty."""
+    for view in views:
+        for table in view.tables:
+            connection.execute(f"DROP TABLE IF EXISTS {table}")
+        for statement in view.schema:
+            connection.execute(statement)
+        connection.execute("INSERT OR REPLACE INTO view VALUES(?,?,0)", (view.name, view.version))
+
+
 def _prepare(connection: sqlite3.Connection, views: Sequence[View]) -> tuple[dict[str, int], int]:
     positions = {}
     for view in views:
@@ -183,11 +236,7 @@ def _prepare(connection: sqlite3.Connection, views: Sequence[View]) -> tuple[dic
         if row is not None and row[0] == view.version:
             positions[view.name] = row[1]
             continue
-        for table in view.tables:
-            connection.execute(f"DROP TABLE IF EXISTS {table}")
-        for statement in view.schema:
-            connection.execute(statement)
-        connection.execute("INSERT OR REPLACE INTO view VALUES(?,?,0)", (view.name, view.version))
+        _make(connection, [view])
         positions[view.name] = 0
     (end,) = connection.execute("SELECT max(position) FROM message").fetchone()
     return positions, end or 0

@@ -171,6 +171,7 @@ async def _open_connections(
             version=VERSION,
             database=store.database,
             log=store.log,
+            indexer=store.indexer,
             ingest=store.ingest,
             live=store.live,
             graph=store.graph,

@@ -49,4 +49,6 @@ async def ask(request: Request) -> Response:
     openapi_extra=describe(path=FEED_PATH),
 )
 async def one_feed(request: Request) -> Response:
+    if request.path_params["id"] == "request":  # the path above, which cannot be read; no feed has this id
+        raise Problem("method-not-allowed", "This path takes POST.", headers={"Allow": "POST"}, allow="POST")
     return document(request, services_of(request).replication.feed_status(feed_in(request)))

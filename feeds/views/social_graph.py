@@ -59,6 +59,8 @@ class ChangeSource(Protocol):
 
     def subscribe(self, view: str, callback: Callable[[object], None]) -> None: ...
 
+    def when_rebuilt(self, view: str, callback: Callable[[], None]) -> None: ...
+
 
 class SocialGraph:
     """The graph in memory, changed right after each commit that changed an edge. Made by `open`."""
@@ -73,14 +75,10 @@ class SocialGraph:
     async def open(cls, database: Database, indexer: "ChangeSource") -> "SocialGraph":
         """Load the edges that the view's tables hold, and follow the indexer from here on."""
         graph = cls()
-        rows = database.peek(  # in this turn of the event loop: no commit is announced in between
-            lambda connection: connection.execute(
-                "SELECT s.name, d.name, c.edge FROM contact c JOIN contact_feed s ON s.id=c.source "
-                "JOIN contact_feed d ON d.id=c.destination ORDER BY c.source, c.destination"
-            ).fetchall()
-        )
-        graph.changed([(source, destination, Edge(edge)) for source, destination, edge in rows])
+        # In this turn of the event loop: no commit is announced in between.
+        graph.changed(database.peek(_edges))
         indexer.subscribe(Contacts.name, lambda change: graph.changed(cast(Change, change)))
+        indexer.when_rebuilt(Contacts.name, lambda: graph.replace(database.peek(_edges)))
         return graph
 
     @property
@@ -95,15 +93,23 @@ class SocialGraph:
 
     def changed(self, change: Change) -> None:
         """Take over the edges that a committed transaction set."""
-        differs = False
-        for source, destination, edge in change:
-            differs |= self._graph.set(source, destination, edge)
-        if not differs:
-            return
+        if sum(self._graph.set(*edge) for edge in change):
+            self._announce()
+
+    def _announce(self) -> None:
         self._revision += 1
         self._hops.clear()
         for callback in tuple(self._subscribers):
             callback()
+
+    def replace(self, change: Change) -> None:
+        """Take over all edges there are, in place of those known."""
+        if set(change) == set(self._graph.items()):
+            return
+        self._graph.clear()
+        for edge in change:
+            self._graph.set(*edge)
+        self._announce()
 
     def hops(self, me: str, maximum: int) -> dict[str, int]:
         """Distances from a feed as `ContactGraph.hops` explains them; shared by all callers, so not to be changed."""
@@ -142,3 +148,11 @@ class SocialGraph:
         for source, destination, edge in self._graph.items():
             graph.setdefault(source, {})[destination] = int(edge)
         return graph
+
+
+def _edges(connection: sqlite3.Connection) -> Change:
+    rows = connection.execute(
+        "SELECT s.name, d.name, c.edge FROM contact c JOIN contact_feed s ON s.id=c.source "
+        "JOIN contact_feed d ON d.id=c.destination ORDER BY c.source, c.destination"
+    )
+    return [(source, destination, Edge(edge)) for source, destination, edge in rows]

@@ -134,6 +134,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("blobs.ls", "blobs:ls", "[--long] [--live]", "blobs in the order they came", group="blobs"),
     Command("blobs.rm", "blobs:remove", "ID", "remove a blob", group="blobs"),
     Command("blobs.want", "blobs:want", "ID [--wait]", "ask for a blob", group="blobs"),
+    Command("rebuild", "rebuild:rebuild", "[VIEW …]", "make views (all, or some) anew from the log"),
     Command("pipe", "pipe:pipe", "ADDRESS | --listen HOST:PORT", "standard input and output over an encrypted stream"),
 )
 

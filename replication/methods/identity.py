@@ -37,6 +37,7 @@ def methods(services: MethodServices, manifest_for: Callable[[Caller], Manifest]
             "state": str(services.ingest.own_state),
             "sequence": services.log.sequence(services.me),
             "log": {"position": services.log.position, "feeds": len(services.log.clock())},
+            "index": {"ready": not services.indexer.behind, "behind": services.indexer.behind},
             "peers": {
                 "connected": sum(1 for peer in peers if peer.state == "connected"),
                 "known": len({peer.id for peer in peers}),

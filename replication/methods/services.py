@@ -6,6 +6,7 @@ from typing import Protocol
 
 from feeds.blobs import Blobs
 from feeds.database import Database
+from feeds.indexer import Indexer
 from feeds.ingest import Ingest
 from feeds.live import Live
 from feeds.log import Log
@@ -45,6 +46,7 @@ class MethodServices:
     version: str
     database: Database
     log: Log
+    indexer: Indexer
     ingest: Ingest
     live: Live
     graph: SocialGraph

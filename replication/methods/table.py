@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.methods import (
     blobs,
+    care,
     ebt,
     friends,
     gossip,
@@ -36,6 +37,7 @@ def all_methods(
     yield from replicate.methods(services)
     yield from friends.methods(services)
     yield from blobs.methods(services)
+    yield from care.methods(services)
     yield from gossip.methods(services)
     yield from http_auth.methods(services)
     yield from ping.methods(services.wall_clock)

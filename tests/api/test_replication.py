@@ -28,6 +28,14 @@ async def test_one_feed_in_every_spelling(shared: Api) -> None:
     assert code(await shared.client.get("/v1/replication/nonsense")) == "invalid-id"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+@IN_MODULE
+async def test_the_order_cannot_be_read(shared: Api, method: str) -> None:
+    answer = await shared.client.request(method, "/v1/replication/request")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+
+
 @pytest.mark.parametrize("replicate", [True, False])
 async def test_asking_by_hand(api: Api, replicate: bool) -> None:
     body = {"feed": FRIEND[1:-8].replace("+", "-").replace("/", "_"), "replicate": replicate}

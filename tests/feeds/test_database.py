@@ -66,6 +66,22 @@ async def test_readers_cannot_write(database: Database) -> None:
         database.peek(insert(1))
 
 
+async def test_the_file_is_written_anew_without_what_was_deleted(database: Database) -> None:
+    for x in range(50):
+        await database.write(insert(x, "y" * 20_000))
+    await database.write(lambda connection: connection.execute("DELETE FROM t WHERE x>0"))
+    writing = [asyncio.create_task(database.write(insert(x))) for x in range(100, 110)]
+    freed = await database.vacuum()
+    await asyncio.gather(*writing)
+    assert freed > 500_000
+    assert database.path.stat().st_size < 200_000
+    assert await database.read(held) == database.peek(held) == [0, *range(100, 110)]
+    assert await database.vacuum() >= 0
+    await database.close()
+    with pytest.raises(StoreError):
+        await database.vacuum()
+
+
 async def test_a_read_sees_one_snapshot(database: Database) -> None:
     await database.write(insert(1))
     inside, go_on = threading.Event(), threading.Event()

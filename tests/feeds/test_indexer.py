@@ -1,6 +1,7 @@
 """Views keep in step with the log: in the append transaction, or in chunks after a change of version."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Sequence
 from importlib import import_module
@@ -24,7 +25,7 @@ from feeds.views.message_types import MessageTypes
 from feeds.views.social_graph import Contacts
 from feeds.views.threads import REPLY
 from feeds.views.votes import VOTE
-from tests.support.builders import Feed, chain, keypair
+from tests.support.builders import Feed, chain, generate, keypair
 from tests.support.stores import VIEWS, Store, open_store
 
 TABLES = [table for view in VIEWS for table in view.tables if table != "search"]  # that one shows no rows
@@ -94,6 +95,107 @@ async def test_a_rebuilt_view_equals_one_kept_up_to_date(
     async with open_store(tmp_path, views=[Newer(view) for view in VIEWS], catch_up=False) as store:
         assert store.indexer.behind == {}
         assert store.graph.edges() == edges
+
+
+def words(store: Store) -> list[tuple[object, ...]]:
+    """Every word of the search view with every message that it stands in."""
+
+    def read(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+        connection.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab('main', 'search', 'instance')")
+        try:
+            return connection.execute("SELECT term, doc FROM temp.words ORDER BY term, doc").fetchall()
+        finally:
+            connection.execute("DROP TABLE temp.words")
+
+    with sqlite3.connect(store.database.path) as connection:
+        return read(connection)
+
+
+@pytest.mark.parametrize("count", [int(os.environ.get("SBOT_TEST_REBUILD", "2000"))])
+async def test_a_rebuild_on_demand_gives_the_same_bytes_and_the_search_the_same_words(
+    tmp_path: Path, count: int
+) -> None:
+    texts = generate(count, 40)
+    async with open_store(tmp_path) as store:
+        for at in range(0, count, 700):
+            await store.ingest.add(texts[at : at + 700], source="test")
+        await store.ingest.publish({"type": "post", "text": "to myself"}, recps=[store.own.id])
+        await store.ingest.publish({"type": "channel", "channel": "ssb", "subscribed": True})
+        await store.indexer.catch_up()
+        before, said, edges, revision = shown(store), words(store), store.graph.edges(), store.graph.revision
+        assert all(before.values())
+        assert len(said) > count
+        assert await store.indexer.rebuild() == [view.name for view in VIEWS]
+        assert set(store.indexer.behind.values()) == {count + 2}
+        assert not any(shown(store).values())
+        assert store.graph.edges() == edges
+        await store.indexer.catch_up()
+        assert shown(store) == before
+        assert words(store) == said
+        assert store.graph.edges() == edges
+        assert store.graph.revision == revision
+
+
+async def test_damage_is_mended_in_tables_and_memory_and_only_where_asked_for(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await fill(store, chain("one", 50), chain("two", 31))
+        before, edges = shown(store), store.graph.edges()
+        damage = [
+            "UPDATE contact SET edge=-edge",
+            "INSERT INTO contact VALUES(2,1,1,1)",
+            "DELETE FROM message_type WHERE type=1",
+        ]
+        await store.database.write(lambda connection: [connection.execute(statement) for statement in damage])
+    async with open_store(tmp_path) as store:
+        assert store.graph.edges() != edges
+        revision = store.graph.revision
+        assert await store.indexer.rebuild(["social_graph"]) == ["social_graph"]
+        assert list(store.indexer.behind) == ["social_graph"]
+        await store.indexer.catch_up()
+        assert store.graph.edges() == edges
+        assert store.graph.revision == revision + 1
+        assert shown(store)["contact"] == before["contact"]
+        assert shown(store)["message_type"] != before["message_type"]
+        await store.indexer.rebuild(["message_types", "message_types"])
+        await store.indexer.catch_up()
+        assert shown(store) == before
+        with pytest.raises(KeyError):
+            await store.indexer.rebuild(["nonsense"])
+
+
+async def test_whom_we_block_stays_blocked_while_the_graph_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer_module, "CHUNK", 3)
+    other = keypair("other").id
+    async with open_store(tmp_path) as store:
+        own = store.own.id
+        for number in range(10):
+            await store.ingest.publish({"type": "contact", "contact": other, "following": not number % 2})
+        await store.ingest.publish({"type": "contact", "contact": other, "blocking": True})
+        seen: list[bool] = []
+        store.graph.subscribe(lambda: seen.append(store.graph.is_blocking(own, other)))
+        whole = asyncio.Event()
+        store.indexer.when_rebuilt("search", whole.set)
+        following = asyncio.create_task(store.indexer.follow(pause=60))
+        await store.indexer.rebuild()
+        for number in range(5):
+            await store.ingest.publish({"type": "post", "text": f"meanwhile {number}"})
+            assert store.graph.is_blocking(own, other)
+        await asyncio.wait_for(whole.wait(), 10)
+        following.cancel()
+        assert seen == []
+        assert store.graph.is_blocking(own, other)
+        await store.ingest.publish({"type": "contact", "contact": other, "blocking": False})
+        assert seen == [False]
+
+
+async def test_an_empty_log_is_rebuilt_at_once(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.indexer.rebuild()
+        assert store.indexer.behind == {}
+        await fill(store, chain("one", 50))
+        assert store.graph.edges()
 
 
 async def test_only_the_changed_view_is_made_anew_and_the_node_goes_on_meanwhile(

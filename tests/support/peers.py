@@ -112,6 +112,7 @@ async def open_node(
             version="0.0.test",
             database=store.database,
             log=store.log,
+            indexer=store.indexer,
             ingest=store.ingest,
             live=store.live,
             graph=store.graph,
