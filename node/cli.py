@@ -13,7 +13,7 @@ from typing import TextIO, cast
 
 from node.commands.catalogue import COMMANDS, Command, Invocation, find, runner
 from node.errors import NodeError, UsageError
-from node.output import reader_is_gone
+from node.output import clean, reader_is_gone
 
 GLOBAL_VALUED = ("--path", "--config")
 GLOBAL_SWITCHES = ("--json",)
@@ -140,5 +140,5 @@ def _sentence(error: Exception) -> str:
 
 def _complain(text: str, code: int) -> int:
     with contextlib.suppress(OSError):  # nobody may listen there either
-        print(f"sbot: {text}", file=sys.stderr, flush=True)
+        print(f"sbot: {clean(text, keep_lines=True)}", file=sys.stderr, flush=True)
     return code

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from api.client import ApiProblem, Client
+from node import display
 from node.commands.catalogue import Invocation
+from node.commands.local import told
 from node.commands.remote import Request, ask, only_words, print_answer
 from node.errors import UsageError
+from node.people import People
 
 
 def follow(invocation: Invocation) -> int:
@@ -22,7 +26,23 @@ def _declare(invocation: Invocation, method: str) -> int:
     state = found.options.get("state", True)
     if not isinstance(state, bool):
         raise UsageError("--state is true or false.")
-    return print_answer(found, ask(found, method, [found.words[0], {"state": state}]))
+    answer = ask(found, method, [_feed(found), {"state": state}])
+    if not found.output.pretty:
+        return print_answer(found, answer)
+    found.output.line(display.message(answer))
+    return 0
+
+
+def _feed(found: Request) -> str:
+    """The id that was typed, or that of the feed that is called so."""
+    word = found.words[0]
+    if word.startswith("@") and word.endswith(".ed25519"):
+        return word  # the node says what is wrong with it
+    try:
+        with Client.for_directory(found.config.path) as node:
+            return People(node).find(word)
+    except ApiProblem as problem:
+        raise told(problem, found.config.path) from None
 
 
 def hops(invocation: Invocation) -> int:
