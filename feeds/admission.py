@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from feeds.content import FoundLink, links
 from feeds.errors import InvalidMessage
 from feeds.formats.base import FeedFormat
 from feeds.formats.registry import format_named
@@ -40,8 +41,8 @@ Kind: TypeAlias = Literal["invalid", "fork", "gap"]
 Item: TypeAlias = tuple[int, int, int, bytes]
 """One delivered text: number of the delivery, the sequence it claims, its index in the delivery, the text.
 Sorts in the order in which it is judged."""
-Extractor: TypeAlias = Callable[[Message], object]
-"""What a view keeps of a message, as marshal can carry it; None for nothing. Never raises."""
+Extractor: TypeAlias = Callable[[Message, Sequence[FoundLink]], object]
+"""What a view keeps of a message with such links, as marshal can carry it; None for nothing. Never raises."""
 
 BAD_SIGNATURES_ALLOWED: Final = 3
 """From one delivery for one feed; what else it says about that feed is then not looked at."""
@@ -80,7 +81,7 @@ class Verdict(NamedTuple):
     respelled: dict[int, bytes]
     """Texts that are stored in another spelling than they came in, by index into `taken`."""
     extracts: list[list[object]]
-    """One list for each extractor."""
+    """One list for each extractor; empty where there was none."""
     duplicates: list[int]
     known: list[int]
     """At or before the tip: to be compared with what is stored."""
@@ -119,8 +120,11 @@ class _Work:
     """Bad signatures by delivery."""
 
 
-def judge(tasks: Iterable[Task], hmac_key: bytes | None, extractors: Sequence[Extractor]) -> list[Verdict]:
-    """Decide about every item of every task; blocks. Nothing that a text contains makes it raise."""
+def judge(tasks: Iterable[Task], hmac_key: bytes | None, extractors: Sequence[Extractor | None]) -> list[Verdict]:
+    """Decide about every item of every task; blocks. Nothing that a text contains makes it raise.
+
+    extractors -- None in the place of one that is not wanted this time.
+    """
     works = [
         _Work(task, format_named(task.format), Tip(task.sequence, task.id), task.assumed) for task in map(_task, tasks)
     ]
@@ -247,8 +251,9 @@ def _contradicts(
     return None if message.text == held else ("fork", _FORK, message.id, message.text)
 
 
-def _verdict(work: _Work, extractors: Sequence[Extractor]) -> Verdict:
+def _verdict(work: _Work, extractors: Sequence[Extractor | None]) -> Verdict:
     accepted, items = work.accepted, work.task.items
+    found = [links(message.content) for message in accepted] if extractors else []
     respelled = {
         at: message.text
         for at, (index, message) in enumerate(zip(work.taken, accepted, strict=True))
@@ -261,7 +266,7 @@ def _verdict(work: _Work, extractors: Sequence[Extractor]) -> Verdict:
         [message.key for message in accepted],
         [message.timestamp for message in accepted],
         respelled,
-        [_extracts(accepted, extract) for extract in extractors],
+        [[] if extract is None else _extracts(accepted, found, extract) for extract in extractors],
         work.duplicates,
         work.known,
         work.rejected,
@@ -269,17 +274,17 @@ def _verdict(work: _Work, extractors: Sequence[Extractor]) -> Verdict:
     )
 
 
-def _extracts(messages: Sequence[Message], extract: Extractor) -> list[object]:
+def _extracts(messages: Sequence[Message], found: Sequence[list[FoundLink]], extract: Extractor) -> list[object]:
     try:
-        return [extract(message) for message in messages]
+        return list(map(extract, messages, found))
     except Exception:  # an error in a view must not keep a message out of the log, nor every one after it
         LOG.exception("a view cannot read a message")
-        return [_extract(message, extract) for message in messages]
+        return [_extract(message, within, extract) for message, within in zip(messages, found, strict=True)]
 
 
-def _extract(message: Message, extract: Extractor) -> object:
+def _extract(message: Message, found: list[FoundLink], extract: Extractor) -> object:
     try:
-        return extract(message)
+        return extract(message, found)
     except Exception:
         return None
 

@@ -11,14 +11,27 @@ from typing import Final, NamedTuple
 
 from feeds.errors import InvalidRef
 from feeds.message import JsonObject, JsonValue
-from feeds.refs import BlobRef, FeedRef, MessageRef, deployed_kind, is_feed
+from feeds.refs import BlobRef, FeedRef, MessageRef, deployed_kind, is_feed, is_plain_id
 
-__all__ = ["MAX_DEPTH", "MAX_LINKS", "Contact", "FoundLink", "Relation", "content_type", "links", "read_contact"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_LINKS",
+    "Contact",
+    "FoundLink",
+    "Relation",
+    "content_type",
+    "links",
+    "read_contact",
+    "target_of",
+]
 
 MAX_DEPTH: Final = 16
 """Arrays and objects inside one another that are searched for links."""
 MAX_LINKS: Final = 256
 """Links read from one message; 8192 units have room for some 140 ids."""
+
+
+_new_link: Final = tuple.__new__  # half the cost of calling the class, once for each link of each message
 
 
 class Relation(IntEnum):
@@ -44,6 +57,8 @@ class FoundLink(NamedTuple):
     """The id in its canonical form, without the query that may follow it."""
     path: str
     """Names of members down to it, joined with dots; places in arrays are left out."""
+    query: str = ""
+    """What stands behind its question mark (`unbox=…` holds the key of an encrypted blob)."""
 
 
 def content_type(content: JsonObject | str) -> str | None:
@@ -92,25 +107,34 @@ def links(content: JsonObject | str) -> list[FoundLink]:
                 continue
             for name, member in members:
                 kind = type(member)
-                if kind is dict or kind is list:
+                if kind is str:
+                    if len(member) > 50 and member[0] in "@%&s" and (prefix or name):  # nearly all ends here
+                        if is_plain_id(member):
+                            found.append(_new_link(FoundLink, (member, prefix + name, "")))
+                        elif (target := _target(member)) is not None:
+                            found.append(FoundLink(target, prefix + name, member.partition("?")[2]))
+                elif kind is dict or kind is list:
                     below.append((prefix + name, member))
-                elif type(member) is str and len(member) > 50 and member[0] in "@%&s":  # nearly all else ends here
-                    target = _target(member)
-                    if target is not None and (prefix or name):
-                        found.append(FoundLink(target, prefix + name))
         if not below or len(found) >= MAX_LINKS:
             break
         level = below
     return found[:MAX_LINKS]
 
 
+def target_of(text: str) -> str | None:
+    """Canonical id, without its query, that a text is as a whole; None for every other text."""
+    if len(text) <= 50:
+        return None
+    return text if is_plain_id(text) else _target(text)
+
+
 def _target(text: str) -> str | None:
+    if text.startswith("ssb:"):
+        for kind in (FeedRef, MessageRef, BlobRef):
+            try:
+                return str(kind.parse(text))
+            except InvalidRef:
+                continue
+        return None
     target = text.partition("?")[0]
-    if target[0] != "s":
-        return target if deployed_kind(target) is not None else None
-    for kind in (FeedRef, MessageRef, BlobRef):
-        try:
-            return str(kind.parse(text))
-        except InvalidRef:
-            continue
-    return None
+    return target if deployed_kind(target) is not None else None

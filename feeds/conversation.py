@@ -6,13 +6,14 @@ A reading gives None for what is of another shape; like in `feeds.content` nothi
 import re
 from typing import Final, NamedTuple
 
-from feeds.content import links
+from feeds.content import target_of
 from feeds.message import JsonObject, JsonValue
 
 __all__ = [
     "MAX_BRANCHES",
     "MAX_CHANNELS",
     "POST_TYPES",
+    "Place",
     "Post",
     "Subscription",
     "Vote",
@@ -20,6 +21,7 @@ __all__ = [
     "link_target",
     "normalise_channel",
     "read_channels",
+    "read_place",
     "read_post",
     "read_subscription",
     "read_vote",
@@ -69,19 +71,37 @@ class Subscription(NamedTuple):
     subscribed: bool
 
 
+class Place(NamedTuple):
+    """The threads of a post: `root` and `fork` as a `Post` has them."""
+
+    root: str | None
+    fork: str | None
+
+
+def read_place(content: JsonObject | str) -> Place | None:
+    """The threads that a post names; None for other types."""
+    if type(content) is not dict or content.get("type") not in POST_TYPES:
+        return None
+    root, fork = content.get("root"), content.get("fork")
+    if root is None and fork is None:
+        return _NOWHERE
+    return Place(link_target(root), link_target(fork))
+
+
+_NOWHERE: Final = Place(None, None)
+
+
 def read_post(content: JsonObject | str) -> Post | None:
     """The place of a post in its thread; None for other types."""
-    if not isinstance(content, dict) or content.get("type") not in POST_TYPES:
+    place = read_place(content)
+    if place is None or not isinstance(content, dict):
         return None
-    root, fork, branch = (content.get(name) for name in ("root", "fork", "branch"))
-    if root is None and fork is None and branch is None:
-        return _FIRST
+    branch = content.get("branch")
+    if branch is None:
+        return Post(*place, ())
     named = branch[:MAX_BRANCHES] if isinstance(branch, list) else [branch]
     branches = dict.fromkeys(target for one in named if (target := link_target(one)) is not None)
-    return Post(link_target(root), link_target(fork), tuple(branches))
-
-
-_FIRST: Final = Post(None, None, ())
+    return Post(*place, tuple(branches))
 
 
 def read_vote(content: JsonObject | str) -> Vote | None:
@@ -102,10 +122,8 @@ def link_target(value: JsonValue) -> str | None:
     """Canonical id of the message that a link (an id, or an object with `link`) points to."""
     if isinstance(value, dict):
         value = value.get("link")
-    if not isinstance(value, str):
-        return None
-    found = links({"link": value})
-    return found[0].target if found and found[0].target.startswith(("%", "ssb:message")) else None
+    target = target_of(value) if isinstance(value, str) else None
+    return target if target is not None and target.startswith(("%", "ssb:message")) else None
 
 
 def normalise_channel(name: str) -> str | None:
@@ -153,4 +171,6 @@ def read_subscription(content: JsonObject | str) -> Subscription | None:
 
 def clamped_time(claimed: int | float) -> int:
     """A claimed time as whole milliseconds from 0 to 2^53; whoever orders by it bounds it by the time received too."""
+    if type(claimed) is int and 0 <= claimed <= _LATEST:
+        return claimed
     return int(max(0, min(claimed, _LATEST)))

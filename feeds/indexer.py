@@ -12,15 +12,16 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
+from feeds.content import FoundLink, links
 from feeds.database import Database
 from feeds.errors import FeedsError
 from feeds.formats.registry import format_of_feed
 from feeds.log import Appended, Extract
 from feeds.message import Message
 
-__all__ = ["Effect", "Indexer", "View"]
+__all__ = ["MUCH", "Effect", "Extractor", "Indexer", "View"]
 
 LOG: Final = logging.getLogger(__name__)
 CHUNK: Final = 1000
@@ -28,15 +29,20 @@ MUCH: Final = 500
 """Messages in one append, or in one second, from which on views that may lag do."""
 
 
+Extractor: TypeAlias = Callable[[Message, Sequence[FoundLink]], object]
+"""What a view keeps of a message and the links in its content; as `View` explains it."""
+
+
 class View(Protocol):
     """A derived table or a few of them. Views do not know each other.
 
     `schema` makes what `tables` names (indices go with their table). `extract` says what of a message the view keeps;
     it is a function of a module, may run in another thread or process, and gives only None (nothing), numbers, strings,
-    bytes, lists and tuples. `apply` gets what is not None, in order of position, never nothing; it must give the same
-    tables whatever the sizes of the batches it gets. Neither raises because of what a message contains. What `apply`
-    returns is handed to the subscribers of the view's name after the commit; None is nothing to hand on. A view with a
-    true `may_lag` costs so much that it is left behind while much comes in.
+    bytes, lists and tuples. It gets the links of the content too, looked for once for all views. `apply` gets what is
+    not None, in order of position, never nothing; it must give the same tables whatever the sizes of the batches it
+    gets. Neither raises because of what a message contains. What `apply` returns is handed to the subscribers of the
+    view's name after the commit; None is nothing to hand on. A view with a true `may_lag` costs so much that it is left
+    behind while much comes in; its `extract` is not even called then.
     """
 
     @property
@@ -48,7 +54,7 @@ class View(Protocol):
     @property
     def schema(self) -> Sequence[str]: ...
     @property
-    def extract(self) -> Callable[[Message], object]: ...
+    def extract(self) -> Extractor: ...
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> object: ...
 
 
@@ -85,9 +91,14 @@ class Indexer:
         return cls(database, views, positions, end)
 
     @property
-    def extractors(self) -> list[Callable[[Message], object]]:
+    def extractors(self) -> list[Extractor]:
         """What each view keeps of a message, in the order in which `apply` expects it."""
         return [view.extract for view in self._views]
+
+    @property
+    def lagging(self) -> frozenset[int]:
+        """Which of those (by index) are of views that may lag: appends of more than MUCH need no extracts for them."""
+        return frozenset(number for number, view in enumerate(self._views) if view.name in self._lagging)
 
     def subscribe(self, view: str, callback: Callable[[object], None]) -> None:
         """Hand `callback` what the view's `apply` returned, in the event loop after each commit."""
@@ -140,11 +151,17 @@ class Indexer:
         positions = dict(connection.execute("SELECT name, position FROM view"))
         effects = []
         left_out = self._lagging if appended.position - appended.before > MUCH else ()
+        numbers = {tip.ref: tip.number for tip in appended.tips}
+        runs = [(first, numbers[run.author], run) for first, run in appended.runs]
         for column, view in enumerate(self._views):
-            if positions.get(view.name) == appended.before and view.name not in left_out:
+            if (
+                positions.get(view.name) == appended.before
+                and view.name not in left_out
+                and all(run.extracts[column] for _, _, run in runs)
+            ):
                 rows = [
-                    _new_extract(Extract, (position, run.author, value))
-                    for first, run in appended.runs
+                    _new_extract(Extract, (position, run.author, value, number, appended.received))
+                    for first, number, run in runs
                     for position, value in enumerate(run.extracts[column], first)
                     if value is not None
                 ]
@@ -182,14 +199,14 @@ class Indexer:
     def _chunk(self, connection: sqlite3.Connection) -> _Progress:
         positions: dict[str, int] = dict(connection.execute("SELECT name, position FROM view"))
         after = min(positions[view.name] for view in self._views)
-        messages, end = _read(connection, after)
+        found, end = _read(connection, after)
         effects = []
         for view in self._views:
             if positions[view.name] < end:
                 rows = [
-                    Extract(position, message.author, value)
-                    for position, message in messages
-                    if position > positions[view.name] and (value := view.extract(message)) is not None
+                    Extract(position, message.author, value, number, received)
+                    for position, number, received, message, within in found
+                    if position > positions[view.name] and (value := view.extract(message, within)) is not None
                 ]
                 effects.append(_apply(connection, view, rows, end))
                 positions[view.name] = end
@@ -242,17 +259,26 @@ def _prepare(connection: sqlite3.Connection, views: Sequence[View]) -> tuple[dic
     return positions, end or 0
 
 
-def _read(connection: sqlite3.Connection, after: int) -> tuple[list[tuple[int, Message]], int]:
+class _ReadBack(NamedTuple):
+    position: int
+    number: int
+    received: int
+    message: Message
+    links: list[FoundLink]
+
+
+def _read(connection: sqlite3.Connection, after: int) -> tuple[list[_ReadBack], int]:
     """Read the next messages back from their stored texts; with the position they reach to."""
-    messages = []
+    found = []
     position = after
-    for position, author, text in connection.execute(
-        "SELECT m.position, f.ref, m.text FROM message m JOIN feed f ON f.id=m.author "
+    for position, author, number, received, text in connection.execute(
+        "SELECT m.position, f.ref, m.author, m.received, m.text FROM message m JOIN feed f ON f.id=m.author "
         "WHERE m.position>? ORDER BY m.position LIMIT ?",
         (after, CHUNK),
     ):
         try:
-            messages.append((position, format_of_feed(author).prepare(text)))
+            message = format_of_feed(author).prepare(text)
+            found.append(_ReadBack(position, number, received, message, links(message.content)))
         except FeedsError as error:
             LOG.error("message at position %d cannot be read and is left out of the views: %s", position, error)
-    return messages, position
+    return found, position

@@ -19,12 +19,13 @@ from typing import Final, NamedTuple
 
 from feeds import admission
 from feeds.admission import Item, Outcome, Task, Verdict
+from feeds.content import links
 from feeds.database import Database
 from feeds.deliveries import AddReport, Deliveries
 from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
 from feeds.formats.registry import FORMATS
-from feeds.indexer import Effect, Indexer
+from feeds.indexer import MUCH, Effect, Indexer
 from feeds.live import Live
 from feeds.log import Appended, Entry, ForkFound, Log, Recorded, Run
 from feeds.message import Draft, JsonObject, JsonValue, Tip
@@ -111,7 +112,9 @@ class Ingest:
         self._hmac_key: Final = hmac_key
         self._formats: Final = formats
         self._now: Final = now
-        self._validators: Final = Validators(indexer.extractors, hmac_key, workers=workers, processes=processes)
+        self._validators: Final = Validators(
+            indexer.extractors, hmac_key, spared=indexer.lagging, much=MUCH, workers=workers, processes=processes
+        )
 
         self._work: Final = asyncio.Event()
         self._deliveries: Final = Deliveries(formats, log.sequence, self._work.set)
@@ -410,7 +413,8 @@ class Ingest:
         own = self._log.read_own(connection, self._publisher.id)
         self._publisher.check(own.state == "forked")
         message = self._publisher.sign(content, own.tip, own.timestamp, now=now, if_sequence=if_sequence)
-        extracts = [[extract(message)] for extract in self._indexer.extractors]
+        found = links(message.content)
+        extracts = [[extract(message, found)] for extract in self._indexer.extractors]
         run = Run(message.author, own.tip, [message.key], [message.timestamp], [message.text], extracts)
         appended = self._log.append(connection, [run], int(now))
         written = _Written(appended, Recorded([], []), self._indexer.apply(connection, appended))

@@ -70,6 +70,10 @@ class Extract(NamedTuple):
     position: int
     author: str
     value: Any
+    number: int
+    """By which the log knows the author."""
+    received: int
+    """When we got the message: ms since 1970 by our clock."""
 
 
 def key8(key: bytes) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from feeds.content import MAX_DEPTH, links
+from feeds.content import MAX_DEPTH, target_of
 from feeds.message import JsonObject, JsonValue
 
 __all__ = [
@@ -107,8 +107,7 @@ def _is_too_deep(value: JsonValue) -> bool:
 def _target(value: JsonValue) -> str | None:
     """Canonical id that a link (an id, or an object with `link`) points to."""
     link = value.get("link") if isinstance(value, dict) else value
-    found = links({"link": link}) if isinstance(link, str) else []
-    return found[0].target if found else None
+    return target_of(link) if isinstance(link, str) else None
 
 
 def _as_text(value: JsonValue) -> tuple[bool, JsonValue]:

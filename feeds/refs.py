@@ -26,6 +26,7 @@ __all__ = [
     "is_blob",
     "is_feed",
     "is_message",
+    "is_plain_id",
     "parse_link",
     "recognised_as",
 ]
@@ -166,6 +167,10 @@ def is_message(text: object) -> bool:
 def is_blob(text: object) -> bool:
     """Whether text is a blob id in its canonical form."""
     return isinstance(text, str) and _IS_CLASSIC_BLOB(text) is not None
+
+
+is_plain_id: Final = re.compile(rf"(?:[%&]{_DATA32}\.sha256|@{_DATA32}\.ed25519)").fullmatch
+"""A match for the canonical id of anything classic: nearly every id there is, told in one step."""
 
 
 def _is_canonical_uri(ref: type[_Ref], text: str) -> bool:

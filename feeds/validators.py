@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
@@ -52,15 +52,20 @@ class Validators:
         extractors: Sequence[Extractor],
         hmac_key: bytes | None,
         *,
+        spared: Collection[int] = (),
+        much: int = 0,
         workers: int | None = None,
         processes: bool | None = None,
     ) -> None:
-        """workers -- so many parts a large round is cut in (default: one a core, at most 4).
+        """spared -- extractors (by index) that are left out of rounds of more than `much` messages.
 
-        processes -- False: nothing but threads (default: processes where there is more than one core).
+        workers -- so many parts a large round is cut in (default: one a core, at most 4). processes -- False:
+        nothing but threads (default: processes where there is more than one core).
         """
         cores = os.cpu_count() or 1
         self._extractors: Final = list(extractors)
+        self._spared: Final = frozenset(spared)
+        self._much: Final = much
         self._hmac_key: Final = hmac_key
         self._workers: Final = workers or min(cores, 4)
         # Twice as many threads as parts: one round's parts wait at the children while those work on another's.
@@ -75,12 +80,13 @@ class Validators:
         """Decide about every item of every task. A long feed may come back as several tasks, in order."""
         count = sum(len(task.items) for task in tasks)
         if count < LARGE:
-            return list(zip(tasks, await self.run(self._judge_here, tasks), strict=True))
+            return list(zip(tasks, await self.run(self._judge_here, tasks, frozenset()), strict=True))
+        spared = self._spared if count > self._much else frozenset()
         parts = admission.share(tasks, self._workers)
         if self._chances > 0:
-            judging = [self.run(self._judge_in_child, number, part) for number, part in enumerate(parts)]
+            judging = [self.run(self._judge_in_child, number, part, spared) for number, part in enumerate(parts)]
         else:
-            judging = [self.run(self._judge_here, part) for part in parts]
+            judging = [self.run(self._judge_here, part, spared) for part in parts]
         verdicts = await asyncio.gather(*judging)
         self._let_go_later()
         return [pair for part, answers in zip(parts, verdicts, strict=True) for pair in zip(part, answers, strict=True)]
@@ -99,22 +105,22 @@ class Validators:
         await self.run(self._end_children)
         self._pool.shutdown()
 
-    def _judge_here(self, tasks: Sequence[Task]) -> list[Verdict]:
-        return admission.judge(tasks, self._hmac_key, self._extractors)
+    def _judge_here(self, tasks: Sequence[Task], spared: frozenset[int]) -> list[Verdict]:
+        return admission.judge(tasks, self._hmac_key, _without(self._extractors, spared))
 
-    def _judge_in_child(self, number: int, tasks: Sequence[Task]) -> list[Verdict]:
+    def _judge_in_child(self, number: int, tasks: Sequence[Task], spared: frozenset[int]) -> list[Verdict]:
         """In a worker thread, which waits without the interpreter's lock."""
         child: _Child | None = None
         try:
             child = self._child(number)
-            return child.judge(self._hmac_key, tasks)
+            return child.judge(self._hmac_key, tasks, spared)
         except (OSError, EOFError, ValueError) as error:
             LOG.warning("no process to validate in (%s); threads do it", error)
             with self._lock:
                 self._chances -= 1
                 if self._children.get(number) is child:
                     self._children.pop(number, None)
-            return self._judge_here(tasks)
+            return self._judge_here(tasks, spared)
         finally:
             if child is not None:
                 self._done_with(number, child)
@@ -176,9 +182,9 @@ class _Child:
         self._answered = 0
         self._broken = False
 
-    def judge(self, hmac_key: bytes | None, tasks: Sequence[Task]) -> list[Verdict]:
+    def judge(self, hmac_key: bytes | None, tasks: Sequence[Task], spared: frozenset[int]) -> list[Verdict]:
         """Raises OSError, EOFError or ValueError when the process is gone or does not answer as it should."""
-        request = marshal.dumps((hmac_key, [tuple(task) for task in tasks]))
+        request = marshal.dumps((hmac_key, spared, [tuple(task) for task in tasks]))
         try:
             with self._asking:
                 turn = self._asked
@@ -209,6 +215,10 @@ class _Child:
             self._process.kill()
             self._process.wait()
         self._from.close()
+
+
+def _without(extractors: Sequence[Extractor], spared: frozenset[int]) -> list[Extractor | None]:
+    return [None if number in spared else extract for number, extract in enumerate(extractors)]
 
 
 def _widen(pipe: IO[bytes]) -> None:
@@ -244,8 +254,8 @@ def main() -> None:
             request = _read(sys.stdin.buffer)
         except EOFError:
             return
-        hmac_key, tasks = marshal.loads(request)  # noqa: S302 - from the process that started this one
-        verdicts = admission.judge(tasks, hmac_key, extractors)
+        hmac_key, spared, tasks = marshal.loads(request)  # noqa: S302 - from the process that started this one
+        verdicts = admission.judge(tasks, hmac_key, _without(extractors, spared))
         try:
             _write(sys.stdout.buffer, marshal.dumps([tuple(verdict) for verdict in verdicts]))
         except BrokenPipeError:  # the node was killed: nobody waits for the answer

@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -28,8 +27,9 @@ from feeds.openings import OPENINGS
 from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
 from feeds.views import message_types
+from feeds.views.blob_references import BlobReferences, is_named_by
 from feeds.views.channels import Channels
-from feeds.views.links import Links, links_to
+from feeds.views.links import Links
 from feeds.views.message_types import MessageTypes
 from feeds.views.private_index import PrivateIndex
 from feeds.views.profiles import Profiles
@@ -43,7 +43,6 @@ from replication.migrations import REPLICATION
 log = logging.getLogger("node.store")
 
 COMPONENTS = (FEEDS, OPENINGS, BLOBS, REPLICATION, IDEMPOTENCY, TOKENS)
-LINKS_LOOKED_AT = 10_000
 RETRY_VIEWS = 60.0
 
 
@@ -82,7 +81,7 @@ async def open_store(
         graph = await SocialGraph.open(database, indexer)
         mailbox = Mailbox(database, KeyRing([keypair]))
         blobs = await Blobs.open(
-            path.with_name("blobs"), database, now=now, limits=blob_limits, is_ours=partial(_names_blob, keypair.id)
+            path.with_name("blobs"), database, now=now, limits=blob_limits, is_ours=_named_by(keypair.id)
         )
         live = Live(receive_log.position)
         own_format = format_of_feed(keypair.id)
@@ -124,13 +123,14 @@ def _views() -> list[View]:
         Votes(),
         Channels(),
         Profiles(),
+        BlobReferences(),
         Search(),
     ]
 
 
-def _names_blob(author: str, connection: Connection, blob: str) -> bool:
+def _named_by(author: str) -> Callable[[Connection, str], bool]:
     """Whether a message of this author names a blob, which is then as good as its own."""
-    return any(link.source == author for link in links_to(connection, blob, limit=LINKS_LOOKED_AT))
+    return lambda connection, blob: is_named_by(connection, author, blob)
 
 
 async def _catch_up(indexer: Indexer, mailbox: Mailbox, live: Live) -> None:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from feeds.bulk_insert import BulkInsert
+from feeds.content import FoundLink
 from feeds.conversation import clamped_time, normalise_channel, read_channels, read_subscription
 from feeds.log import Extract
 from feeds.message import Message
 from feeds.views.interning import intern, storable
-from feeds.views.placing import END, Spot, spots
+from feeds.views.placing import END, Spot
 
 __all__ = ["Channel", "Channels", "extract", "list_channels", "positions", "spots_in", "subscriptions"]
 
@@ -30,7 +31,7 @@ class Channel(NamedTuple):
     latest: int | None
 
 
-def extract(message: Message) -> tuple[int, list[str], int | None] | None:
+def extract(message: Message, _: Sequence[FoundLink]) -> tuple[int, list[str], int | None] | None:
     """Claimed time and channels of a message; of a subscription its one channel, and 1 or 0 as it begins or ends."""
     subscription = read_subscription(message.content)
     if subscription is not None:
@@ -56,11 +57,9 @@ class Channels:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        known = spots(connection, rows)
-        numbers = intern(connection, "channel_name", (name for _, _, (_, names, _) in rows for name in names))
+        numbers = intern(connection, "channel_name", (name for row in rows for name in row.value[1]))
         messages, subscribed = [], []
-        for position, _, (claimed, names, subscription) in rows:
-            received, author = known[position]
+        for position, _, (claimed, names, subscription), author, received in rows:
             if subscription is None:
                 messages += [(numbers[name], min(claimed, received), position) for name in names]
             else:

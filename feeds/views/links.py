@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from feeds.content import links
+from feeds.content import FoundLink, target_of
 from feeds.errors import InvalidRef
 from feeds.log import Extract, key8, message_id
 from feeds.message import Message
@@ -22,7 +22,7 @@ from feeds.views.interning import intern, storable
 __all__ = ["Backlink", "Link", "Links", "backlinks", "extract", "links_to"]
 
 MAX_REL: Final = 128
-_INT64: Final = struct.Struct("<q")
+_first8: Final = struct.Struct("<q").unpack_from
 LINK: Final = TieredIndex("link", ("dest8", "position", "rel"))
 
 
@@ -44,9 +44,15 @@ class Backlink(NamedTuple):
     rel: str
 
 
-def extract(message: Message) -> list[tuple[int, str]] | None:
+def extract(_: Message, found: Sequence[FoundLink]) -> list[tuple[int, str]] | None:
     """First eight bytes of the destination, and rel, of each link of a message."""
-    return [(_dest8(dest), storable(rel[:MAX_REL])) for dest, rel in links(message.content)] or None
+    return [
+        (
+            _first8(a2b_base64(dest[1:13]))[0] if dest[0] != "s" else _dest8(dest),
+            rel if len(rel) <= MAX_REL and rel.isascii() else storable(rel[:MAX_REL]),
+        )
+        for dest, rel, _ in found
+    ] or None
 
 
 class Links:
@@ -59,9 +65,9 @@ class Links:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        numbers = intern(connection, "link_rel", (rel for _, _, found in rows for _, rel in found))
+        numbers = intern(connection, "link_rel", (rel for row in rows for _, rel in row.value))
         LINK.insert(
-            connection, [(dest8, position, numbers[rel]) for position, _, found in rows for dest8, rel in found]
+            connection, [(dest8, position, numbers[rel]) for position, _, found, _, _ in rows for dest8, rel in found]
         )
         # A step that falls on a message without links is left out and made up for the next time round.
         LINK.settle(connection, rows[0].position - 1, rows[-1].position)
@@ -70,8 +76,7 @@ class Links:
 def _dest8(dest: str) -> int:
     """First eight bytes of a canonical id."""
     if dest[0] != "s":
-        (number,) = _INT64.unpack_from(a2b_base64(dest[1:13]))
-        return int(number)
+        return int(_first8(a2b_base64(dest[1:13]))[0])
     for kind in (FeedRef, MessageRef, BlobRef):
         with suppress(InvalidRef):
             return key8(kind.parse(dest).data)
@@ -91,10 +96,9 @@ def links_to(
 
     rel -- a whole path ("vote.link") or its first key ("vote"). Raises InvalidRef when dest is no id.
     """
-    as_link = links({"dest": dest})
-    if not as_link:
+    canonical = target_of(dest)
+    if canonical is None:
         raise InvalidRef(f"{dest[:120]!r} is no id")
-    canonical = as_link[0].target
     if descending and after <= 0:
         after = (1 << 63) - 1
     compare, order = ("<", "DESC") if descending else (">", "ASC")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from feeds.bulk_insert import BulkInsert
-from feeds.content import content_type
+from feeds.content import FoundLink, content_type
 from feeds.log import Extract
 from feeds.message import Message
 from feeds.views.interning import intern, storable
@@ -16,7 +16,7 @@ __all__ = ["MessageTypes", "counts", "extract", "positions", "types"]
 INSERT: Final = BulkInsert("INSERT INTO message_type", 2)
 
 
-def extract(message: Message) -> str | None:
+def extract(message: Message, _: Sequence[FoundLink]) -> str | None:
     """The type that is kept of a message."""
     kind = content_type(message.content)
     return None if kind is None else storable(kind)
@@ -37,9 +37,9 @@ class MessageTypes:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        numbers = intern(connection, "message_type_name", (name for _, _, name in rows))
+        numbers = intern(connection, "message_type_name", (row.value for row in rows))
         # One type after another: each row lands beside the last one.
-        INSERT(connection, sorted((numbers[name], position) for position, _, name in rows))
+        INSERT(connection, sorted((numbers[name], position) for position, _, name, _, _ in rows))
 
 
 def positions(

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from feeds.log import Extract
-
-__all__ = ["END", "Spot", "author_numbers", "id_hash", "spots"]
+__all__ = ["END", "Spot", "author_numbers", "id_hash"]
 
 
 class Spot(NamedTuple):
@@ -34,15 +32,6 @@ def id_hash(id: str) -> int:
     so push a stranger into its place in the index.
     """
     return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "little", signed=True)
-
-
-def spots(connection: sqlite3.Connection, rows: Sequence[Extract]) -> dict[int, tuple[int, int]]:
-    """Time received and author's number of the messages at some positions, by position."""
-    found = connection.execute(
-        "SELECT position, received, author FROM message WHERE position IN (SELECT value FROM json_each(?))",
-        (json.dumps([row.position for row in rows]),),
-    )
-    return {position: (received, author) for position, received, author in found}
 
 
 def author_numbers(connection: sqlite3.Connection, feeds: Sequence[str]) -> list[int]:

@@ -4,13 +4,14 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from feeds.content import FoundLink
 from feeds.log import Entry, Extract, message_id
 from feeds.message import Message
 
 __all__ = ["PrivateIndex", "encrypted_after", "extract", "read_entries"]
 
 
-def extract(message: Message) -> int | None:
+def extract(message: Message, _: Sequence[FoundLink]) -> int | None:
     """Whether the content is encrypted."""
     return 1 if isinstance(message.content, str) else None
 
@@ -26,7 +27,7 @@ class PrivateIndex:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        connection.executemany("INSERT INTO boxed_message VALUES(?)", [(position,) for position, _, _ in rows])
+        connection.executemany("INSERT INTO boxed_message VALUES(?)", [(row.position,) for row in rows])
 
 
 _ENTRY: Final = (

@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 
 from feeds.bulk_insert import BulkInsert
 from feeds.canonical_json import parse
+from feeds.content import FoundLink
 from feeds.log import Extract, entries_at
 from feeds.message import JsonValue, Message
 from feeds.names import Said, as_json, folded_name, read_about
 from feeds.views.interning import intern, storable
-from feeds.views.placing import spots
 
 __all__ = ["Claim", "Profiles", "claims_about", "extract", "said_of", "subjects_named"]
 
@@ -34,7 +34,7 @@ class Claim(NamedTuple):
     position: int
 
 
-def extract(message: Message) -> tuple[str, list[tuple[str, str | None, str | None]]] | None:
+def extract(message: Message, _: Sequence[FoundLink]) -> tuple[str, list[tuple[str, str | None, str | None]]] | None:
     """Subject of an about message, and name, value (JSON) and folded name of each field."""
     about = read_about(message.content)
     if about is None:
@@ -63,13 +63,12 @@ class Profiles:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        known = spots(connection, rows)
-        subjects = intern(connection, "profile_subject", (subject for _, _, (subject, _) in rows))
-        fields = intern(connection, "profile_field", (name for _, _, (_, found) in rows for name, _, _ in found))
+        subjects = intern(connection, "profile_subject", (row.value[0] for row in rows))
+        fields = intern(connection, "profile_field", (name for row in rows for name, _, _ in row.value[1]))
         newest: dict[tuple[int, int, int], tuple[object, ...]] = {}
-        for position, _, (subject, found) in rows:
+        for position, _, (subject, found), author, _ in rows:
             for name, value, folded in found:
-                key = subjects[subject], fields[name], known[position][1]
+                key = subjects[subject], fields[name], author
                 newest[key] = (*key, position, value, folded)
         _INSERT(connection, [newest[key] for key in sorted(newest)])
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from feeds.bulk_insert import BulkInsert
+from feeds.content import FoundLink
 from feeds.log import Extract
 from feeds.message import Message
 from feeds.search_words import Query, searchable
@@ -26,7 +27,7 @@ class Hits(NamedTuple):
     mark: int | None
 
 
-def extract(message: Message) -> str | None:
+def extract(message: Message, _: Sequence[FoundLink]) -> str | None:
     """The words of a message's public content."""
     return searchable(message.content)
 
@@ -44,7 +45,7 @@ class Search:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        _INSERT(connection, [(position, words) for position, _, words in rows])
+        _INSERT(connection, [(row.position, row.value) for row in rows])
 
 
 def positions(connection: sqlite3.Connection, query: Query, *, after: int, limit: int, descending: bool) -> list[int]:

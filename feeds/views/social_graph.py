@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
 from feeds.contact_graph import ContactGraph, Edge
-from feeds.content import read_contact
+from feeds.content import FoundLink, read_contact
 from feeds.database import Database
 from feeds.log import Extract
 from feeds.message import Message
@@ -22,7 +22,7 @@ Change = list[tuple[str, str, Edge]]
 HOPS_KEPT: Final = 16
 
 
-def extract(message: Message) -> tuple[str, int] | None:
+def extract(message: Message, _: Sequence[FoundLink]) -> tuple[str, int] | None:
     """Destination and edge of a contact message."""
     contact = read_contact(message.content)
     return None if contact is None else (contact.feed, int(contact.relation))
@@ -44,7 +44,7 @@ class Contacts:
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> Change:
         newest: dict[tuple[str, str], tuple[int, int]] = {}
-        for position, source, (destination, edge) in rows:
+        for position, source, (destination, edge), _, _ in rows:
             newest[source, destination] = edge, position
         numbers = intern(connection, "contact_feed", (feed for pair in newest for feed in pair))
         connection.executemany(

@@ -9,11 +9,12 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from feeds.conversation import clamped_time, read_post
+from feeds.content import FoundLink
+from feeds.conversation import clamped_time, read_place
 from feeds.log import Extract
 from feeds.message import Message
 from feeds.tiered_index import TieredIndex
-from feeds.views.placing import Spot, id_hash, spots
+from feeds.views.placing import Spot, id_hash
 
 __all__ = [
     "REPLY",
@@ -48,18 +49,18 @@ class Summary(NamedTuple):
     latest: Spot | None
 
 
-def extract(message: Message) -> list[tuple[int, int, int]] | None:
+def extract(message: Message, _: Sequence[FoundLink]) -> list[tuple[int, int, int]] | None:
     """Thread, claimed time, and 1 if it is named as a fork, for each thread that a post replies in."""
-    post = read_post(message.content)
-    if post is None:
+    place = read_place(message.content)
+    if place is None:
         return None
-    claimed = clamped_time(message.timestamp)
-    root = post.root or post.fork
+    root = place.root or place.fork
     if root is None:
         return None
+    claimed = clamped_time(message.timestamp)
     replies = [(id_hash(root), claimed, 0)]
-    if post.fork is not None and post.fork != root:
-        replies.append((id_hash(post.fork), claimed, 1))
+    if place.fork is not None and place.fork != root:
+        replies.append((id_hash(place.fork), claimed, 1))
     return replies
 
 
@@ -73,12 +74,14 @@ class Threads:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        known = spots(connection, rows)
-        found = []
-        for position, _, named in rows:
-            received, author = known[position]
-            found += [(thread, min(claimed, received), position, author, fork) for thread, claimed, fork in named]
-        REPLY.insert(connection, found)
+        REPLY.insert(
+            connection,
+            [
+                (thread, min(claimed, received), position, author, fork)
+                for position, _, named, author, received in rows
+                for thread, claimed, fork in named
+            ],
+        )
         # As in the links view: a step that falls on a message without a reply is made up for the next time round.
         REPLY.settle(connection, rows[0].position - 1, rows[-1].position)
 

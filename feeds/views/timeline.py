@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from feeds.bulk_insert import BulkInsert
-from feeds.conversation import clamped_time, read_post
+from feeds.content import FoundLink
+from feeds.conversation import clamped_time, read_place
 from feeds.log import Extract
 from feeds.message import Message
-from feeds.views.placing import END, Spot, id_hash, spots
+from feeds.views.placing import END, Spot, id_hash
 
 __all__ = ["SCAN_LIMIT", "Page", "Row", "Timeline", "extract", "page", "rows_before", "sort_by_time"]
 
@@ -39,12 +40,12 @@ class Page(NamedTuple):
     following: Spot | None
 
 
-def extract(message: Message) -> tuple[int, int, int] | None:
+def extract(message: Message, _: Sequence[FoundLink]) -> tuple[int, int, int] | None:
     """Claimed time, thread, and whether it is a reply (1) of a post."""
-    post = read_post(message.content)
-    if post is None:
+    place = read_place(message.content)
+    if place is None:
         return None
-    root = post.root or post.fork
+    root = place.root or place.fork
     return clamped_time(message.timestamp), id_hash(root or message.id), int(root is not None)
 
 
@@ -61,11 +62,10 @@ class Timeline:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        known = spots(connection, rows)
-        posts = []
-        for position, _, (claimed, thread, reply) in rows:
-            received, author = known[position]
-            posts.append((min(claimed, received), position, author, thread, reply))
+        posts = [
+            (min(claimed, received), position, author, thread, reply)
+            for position, _, (claimed, thread, reply), author, received in rows
+        ]
         INSERT(connection, sorted(posts))
 
 

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from feeds.content import FoundLink
 from feeds.conversation import read_vote
 from feeds.log import Extract, message_id
 from feeds.message import Message
@@ -29,7 +30,7 @@ class CastVote(NamedTuple):
     received: int
 
 
-def extract(message: Message) -> tuple[int, int, str] | None:
+def extract(message: Message, _: Sequence[FoundLink]) -> tuple[int, int, str] | None:
     """Hash of the id of what is voted on, value and expression."""
     vote = read_vote(message.content)
     return None if vote is None else (id_hash(vote.link), vote.value, storable(vote.expression))
@@ -45,10 +46,10 @@ class Votes:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        numbers = intern(connection, "vote_expression", (expression for _, _, (_, _, expression) in rows))
+        numbers = intern(connection, "vote_expression", (row.value[2] for row in rows))
         VOTE.insert(
             connection,
-            [(link, position, value, numbers[expression]) for position, _, (link, value, expression) in rows],
+            [(link, position, value, numbers[expression]) for position, _, (link, value, expression), _, _ in rows],
         )
         # As in the links view: a step that falls on a message without a vote is made up for the next time round.
         VOTE.settle(connection, rows[0].position - 1, rows[-1].position)

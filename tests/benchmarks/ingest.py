@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from feeds.content import links
 from feeds.database import Database, _prepare
 from feeds.formats.registry import CLASSIC
 from feeds.indexer import Indexer
@@ -63,7 +64,7 @@ def run_of(author: str, base: Tip, messages: Sequence[Message]) -> Run:
         [message.key for message in messages],
         [message.timestamp for message in messages],
         [message.text for message in messages],
-        [[view.extract(message) for message in messages] for view in VIEWS],
+        [[view.extract(message, links(message.content)) for message in messages] for view in VIEWS],
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.admission import BAD_SIGNATURES_ALLOWED, Item, Outcome, Task, Verdict, judge, judge_contradictions, share
+from feeds.content import FoundLink
 from feeds.errors import InvalidMessage
 from feeds.formats.registry import CLASSIC
 from feeds.message import EMPTY, Message, Tip
@@ -20,7 +21,7 @@ FEED = chain("one", 24)
 Damage = Callable[[bytes], bytes]
 
 
-def sequence_of(message: Message) -> int:
+def sequence_of(message: Message, _: Sequence[FoundLink]) -> int:
     return message.sequence
 
 
@@ -224,7 +225,7 @@ def test_known_texts_are_compared_with_the_stored_ones() -> None:
 
 
 def test_an_extractor_that_raises_keeps_no_message_out(caplog: pytest.LogCaptureFixture) -> None:
-    def picky(message: Message) -> int:
+    def picky(message: Message, _: Sequence[FoundLink]) -> int:
         if message.sequence == 2:
             raise RuntimeError("odd")
         return message.sequence

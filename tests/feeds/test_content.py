@@ -79,7 +79,7 @@ def test_links_with_their_paths() -> None:
     }
     assert links(content) == [
         FoundLink(message_id(1), "root"),
-        FoundLink(blob_id(2), "image"),
+        FoundLink(blob_id(2), "image", "unbox=AAAA.boxs"),
         FoundLink(URI, "subfeed"),
         FoundLink(URI, "old"),
         FoundLink(message_id(2), "branch"),

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feeds import indexer as indexer_module
+from feeds.content import links
 from feeds.errors import StoreError
 from feeds.formats.registry import CLASSIC
 from feeds.indexer import View
@@ -20,6 +21,7 @@ from feeds.log import Extract
 from feeds.message import Message
 from feeds.migrations import FEEDS
 from feeds.tiered_index import TieredIndex
+from feeds.views.blob_references import REFERENCE
 from feeds.views.links import LINK, Links
 from feeds.views.message_types import MessageTypes
 from feeds.views.social_graph import Contacts
@@ -29,7 +31,7 @@ from tests.support.builders import Feed, chain, generate, keypair
 from tests.support.stores import VIEWS, Store, open_store
 
 TABLES = [table for view in VIEWS for table in view.tables if table != "search"]  # that one shows no rows
-TIERED = (LINK, REPLY, VOTE)
+TIERED = (LINK, REPLY, VOTE, REFERENCE)
 
 
 def shown(store: Store) -> dict[str, list[tuple[object, ...]]]:
@@ -295,9 +297,9 @@ def test_no_content_makes_a_view_raise(content: Any, depth: int) -> None:
         for view in VIEWS:
             for statement in view.schema:
                 connection.execute(statement)
-            value = view.extract(message)
+            value = view.extract(message, links(message.content))
             if value is not None:
-                view.apply(connection, [Extract(1, message.author, value)])
+                view.apply(connection, [Extract(1, message.author, value, 1, 5)])
     finally:
         connection.close()
 
@@ -314,4 +316,4 @@ def test_messages_without_anything_to_keep() -> None:
     boxed = CLASSIC.prepare(chain("one", 1).texts[0])._replace(content="A" * 64 + ".box")
     assert isinstance(boxed, Message)
     for view in VIEWS:
-        assert view.extract(boxed) == (1 if view.name == "private_index" else None), view.name
+        assert view.extract(boxed, links(boxed.content)) == (1 if view.name == "private_index" else None), view.name

@@ -107,9 +107,9 @@ def test_no_content_makes_it_raise(members: Any, is_usable: bool) -> None:
             connection.execute(statement)
         connection.execute("INSERT INTO feed VALUES(1, ?, 1, x'', 1, 1, 0)", (ANN,))
         connection.execute("INSERT INTO message VALUES(1, 1, 1, ?, 5, 5, ?)", (message.key, message.text))
-        value = extract(message)
+        value = extract(message, [])
         if value is not None:
-            Profiles().apply(connection, [Extract(1, message.author, value)])
+            Profiles().apply(connection, [Extract(1, message.author, value, 1, 5)])
             assert len(claims_about(connection, value[0])) == sum(text != "null" for _, text, _ in value[1])
             subjects_named(connection, "\ud800")
             said_of(connection, [ANN, "\0"], "\0")

@@ -19,6 +19,7 @@ from feeds.migrations import FEEDS
 from feeds.openings import OPENINGS
 from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
+from feeds.views.blob_references import BlobReferences
 from feeds.views.channels import Channels
 from feeds.views.links import Links
 from feeds.views.message_types import MessageTypes, positions
@@ -41,6 +42,7 @@ VIEWS: tuple[View, ...] = (
     Votes(),
     Channels(),
     Profiles(),
+    BlobReferences(),
     Search(),
 )
 

@@ -1,0 +1,126 @@
+"""View: which messages name which blobs, by blob and by author.
+
+The index holds hashes of ids and positions; what exactly a message names, where and with which key is read from its
+stored text (`feeds.blob_links`). Contents that are encrypted have nothing here.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from feeds.blob_links import BlobLink, blob_ids, blob_links
+from feeds.bulk_insert import BulkInsert
+from feeds.canonical_json import parse
+from feeds.content import FoundLink
+from feeds.log import Entry, Extract, entries_at
+from feeds.message import Message
+from feeds.tiered_index import TieredIndex
+from feeds.views.placing import id_hash
+
+__all__ = [
+    "REFERENCE",
+    "BlobReferences",
+    "Reference",
+    "extract",
+    "is_named_by",
+    "named_by",
+    "named_in",
+    "references_to",
+]
+
+REFERENCE: Final = TieredIndex("blob_reference", ("blob", "position", "author"))
+LAST: Final = 1 << 62
+_INSERT: Final = BulkInsert("INSERT INTO blob_naming", 2)
+
+
+class Reference(NamedTuple):
+    """A message that names a blob."""
+
+    entry: Entry
+    link: BlobLink
+
+
+def extract(message: Message, found: Sequence[FoundLink]) -> list[int] | None:
+    """Hashes of the blobs that a message names."""
+    return [id_hash(blob) for blob in blob_ids(message.content, found)] or None
+
+
+class BlobReferences:
+    """Puts names of blobs into the tables below."""
+
+    name: Final = "blob_references"
+    version: Final = 1
+    tables: Final = (*REFERENCE.tables, "blob_naming")
+    schema: Final = (
+        *REFERENCE.schema,
+        "CREATE TABLE blob_naming(author INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY(author, position)) "
+        "WITHOUT ROWID",
+    )
+    extract = staticmethod(extract)
+
+    def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
+        REFERENCE.insert(
+            connection,
+            [(blob, position, author) for position, _, blobs, author, _ in rows for blob in blobs],
+        )
+        # As in the links view: a step that falls on a message without a blob is made up for the next time round.
+        REFERENCE.settle(connection, rows[0].position - 1, rows[-1].position)
+        _INSERT(connection, sorted((row.number, row.position) for row in rows))
+
+
+def references_to(
+    connection: sqlite3.Connection, blob: str, *, before: int = LAST, limit: int = 100, author: str | None = None
+) -> list[Reference]:
+    """Messages that name a blob (canonical id), newest received first, before a position; of one author if given."""
+    found: list[Reference] = []
+    for position in _positions(connection, blob, before, author):
+        if len(found) == limit:
+            break
+        for entry in entries_at(connection, [position]):
+            # Another blob with the same hash, should there ever be one, is not named here.
+            found += [Reference(entry, link) for link in _links_of(entry) if link.id == blob]
+    return found
+
+
+def _positions(connection: sqlite3.Connection, blob: str, before: int, author: str | None) -> Iterator[int]:
+    rows = connection.execute(
+        f"SELECT position FROM {REFERENCE.either} WHERE blob=?1 AND position<?2 "  # noqa: S608 - only constants
+        "AND (?3 IS NULL OR author=(SELECT id FROM feed WHERE ref=?3)) ORDER BY position DESC",
+        (id_hash(blob), before, author),
+    )
+    return (position for (position,) in rows)
+
+
+def is_named_by(connection: sqlite3.Connection, author: str, blob: str) -> bool:
+    """Whether a public message of a feed names a blob."""
+    return bool(references_to(connection, blob, limit=1, author=author))
+
+
+def named_by(connection: sqlite3.Connection, author: str, *, before: int = LAST, limit: int = 100) -> list[Reference]:
+    """The blobs that the newest messages of a feed name, newest first, before a position.
+
+    limit -- messages; all that one names belongs to one page.
+    """
+    rows = connection.execute(
+        "SELECT n.position FROM feed f JOIN blob_naming n ON n.author=f.id WHERE f.ref=? AND n.position<? "
+        "ORDER BY n.position DESC LIMIT ?",
+        (author, before, limit),
+    ).fetchall()
+    entries = {entry.position: entry for entry in entries_at(connection, [position for (position,) in rows])}
+    return [
+        Reference(entry, link)
+        for (position,) in rows
+        if (entry := entries.get(position)) is not None
+        for link in _links_of(entry)
+    ]
+
+
+def named_in(connection: sqlite3.Connection, position: int) -> list[BlobLink]:
+    """The blobs that the message at a position names."""
+    return [link for entry in entries_at(connection, [position]) for link in _links_of(entry)]
+
+
+def _links_of(entry: Entry) -> list[BlobLink]:
+    value = parse(entry.text)
+    content = value.get("content") if isinstance(value, dict) else None
+    return blob_links(content) if isinstance(content, dict) else []
