@@ -6,7 +6,7 @@ Only foreign blobs count against the quota. Everything here is a function of a S
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from feeds.database import Component, Migration
@@ -46,6 +46,17 @@ BLOBS: Final = Component(
                 "+new.size*(new.own=0 AND new.pinned=0); END",
             ),
         ),
+        Migration(
+            2,
+            (
+                # the smaller the sooner it is fetched; what was wanted before this migration was looked for or asked
+                "ALTER TABLE blob_want ADD COLUMN rank INTEGER NOT NULL DEFAULT 90",
+                "UPDATE blob_want SET rank=0 WHERE asked=1",
+                # how far the log was searched for blobs that messages name
+                "CREATE TABLE blob_search(id INTEGER PRIMARY KEY CHECK(id=1), position INTEGER NOT NULL)",
+                "INSERT INTO blob_search VALUES(1,0)",
+            ),
+        ),
     ),
 )
 """Tables of this module; the composition root opens the database with them."""
@@ -64,12 +75,16 @@ class BlobInfo(NamedTuple):
 
 
 class Want(NamedTuple):
-    """A blob that is not held and should be. asked -- by the user, not only looked for; since -- ms since 1970."""
+    """A blob that is not held and should be. asked -- by the user, not only looked for; since -- ms since 1970.
+
+    rank -- the smaller the sooner it is fetched.
+    """
 
     number: int
     id: str
     since: int
     asked: bool
+    rank: int = 0
 
 
 class BlobTotals(NamedTuple):
@@ -212,22 +227,58 @@ def pushes(connection: sqlite3.Connection) -> list[str]:
     return [str(BlobRef(key)) for (key,) in connection.execute("SELECT key FROM blob_push ORDER BY since, key")]
 
 
-def want(connection: sqlite3.Connection, key: bytes, *, asked: bool, now: int, limit: int) -> None:
-    """Note a want, unless the blob is held. If there are too many, the oldest go, and first those nobody asked for."""
-    if find(connection, key) is not None:
-        return
-    connection.execute(
-        "INSERT INTO blob_want(key, since, asked) VALUES(?,?,?) "
-        "ON CONFLICT(key) DO UPDATE SET asked=max(asked, excluded.asked)",
-        (key, now, asked),
-    )
+def want(
+    connection: sqlite3.Connection, key: bytes, *, asked: bool, now: int, limit: int, rank: int = 0
+) -> list[bytes]:
+    """Note a want, unless the blob is held; the keys of those that go for it if there are too many.
+
+    Those nobody asked for go first, of them the last to be fetched, of them the oldest.
+    """
+    return want_all(connection, [(key, rank)], asked=asked, now=now, limit=limit)
+
+
+def want_all(
+    connection: sqlite3.Connection, wanted: Iterable[tuple[bytes, int]], *, asked: bool, now: int, limit: int
+) -> list[bytes]:
+    """`want` for many (key, rank) at once."""
+    newest = connection.execute("SELECT coalesce(max(number), 0) FROM blob_want").fetchone()[0]
+    for key, rank in wanted:
+        if find(connection, key) is None:
+            connection.execute(
+                "INSERT INTO blob_want(key, since, asked, rank) VALUES(?,?,?,?) ON CONFLICT(key) DO UPDATE SET "
+                "asked=max(asked, excluded.asked), rank=min(rank, excluded.rank)",
+                (key, now, asked, rank),
+            )
     (over,) = connection.execute("SELECT count(*)-? FROM blob_want", (limit,)).fetchone()
-    if over > 0:
-        connection.execute(
-            "DELETE FROM blob_want WHERE number IN "
-            "(SELECT number FROM blob_want WHERE key<>? ORDER BY asked, number LIMIT ?)",
-            (key, over),
-        )
+    if over <= 0:
+        return []
+    gone = connection.execute(
+        "SELECT number, key FROM blob_want ORDER BY asked, number>?, rank DESC, number LIMIT ?", (newest, over)
+    ).fetchall()
+    connection.executemany("DELETE FROM blob_want WHERE number=?", [(number,) for number, _ in gone])
+    return [key for _, key in gone]
+
+
+def searched(connection: sqlite3.Connection) -> int:
+    """How far the log was searched for blobs that messages name: a position."""
+    (position,) = connection.execute("SELECT position FROM blob_search").fetchone()
+    return int(position)
+
+
+def set_searched(connection: sqlite3.Connection, position: int) -> None:
+    """The log was searched up to a position."""
+    connection.execute("UPDATE blob_search SET position=?", (position,))
+
+
+def sizes(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
+    """Sizes of those blobs that are held; at most 500 keys."""
+    marks = ",".join("?" * len(keys))
+    return dict(connection.execute(f"SELECT key, size FROM blob WHERE key IN ({marks})", keys))  # noqa: S608 - marks
+
+
+def pushed(connection: sqlite3.Connection, key: bytes) -> None:
+    """Note that a blob need be announced no more."""
+    connection.execute("DELETE FROM blob_push WHERE key=?", (key,))
 
 
 def unwant(connection: sqlite3.Connection, key: bytes) -> bool:
@@ -237,7 +288,7 @@ def unwant(connection: sqlite3.Connection, key: bytes) -> bool:
 
 def find_want(connection: sqlite3.Connection, key: bytes) -> Want | None:
     """One want."""
-    row = connection.execute("SELECT number, key, since, asked FROM blob_want WHERE key=?", (key,)).fetchone()
+    row = connection.execute("SELECT number, key, since, asked, rank FROM blob_want WHERE key=?", (key,)).fetchone()
     return None if row is None else _want(row)
 
 
@@ -245,7 +296,7 @@ def wants(connection: sqlite3.Connection, after: int, limit: int, *, descending:
     """Wants by number, those after one (descending: before it, 0 from the end)."""
     compare, order = ("<", "DESC") if descending else (">", "ASC")
     rows = connection.execute(
-        f"SELECT number, key, since, asked FROM blob_want WHERE number{compare}? "  # noqa: S608 - constants
+        f"SELECT number, key, since, asked, rank FROM blob_want WHERE number{compare}? "  # noqa: S608 - constants
         f"ORDER BY number {order} LIMIT ?",
         (_start(after, descending), limit),
     )
@@ -261,6 +312,6 @@ def _info(row: tuple[int, bytes, int, int, int, int, int]) -> BlobInfo:
     return BlobInfo(number, str(BlobRef(key)), size, added, used, bool(own), bool(pinned))
 
 
-def _want(row: tuple[int, bytes, int, int]) -> Want:
-    number, key, since, asked = row
-    return Want(number, str(BlobRef(key)), since, bool(asked))
+def _want(row: tuple[int, bytes, int, int, int]) -> Want:
+    number, key, since, asked, rank = row
+    return Want(number, str(BlobRef(key)), since, bool(asked), rank)

@@ -15,14 +15,14 @@ without a file is dropped. The empty blob is always there. Files are touched in 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
-from feeds import blob_table
+from feeds import blob_ranks, blob_table
 from feeds.blob_files import BlobFiles, Draft, MissingFile
 from feeds.blob_table import BLOBS, BlobInfo, BlobTotals, Kept, Want
 from feeds.database import Database
@@ -34,6 +34,7 @@ __all__ = [
     "BLOBS",
     "EMPTY",
     "PIECE",
+    "BlobChange",
     "BlobInfo",
     "BlobLimits",
     "BlobReader",
@@ -54,10 +55,20 @@ PIECE: Final = 64 * 1024
 
 _READ_AT_ONCE: Final = 4 * PIECE
 _WRITTEN_AT_ONCE: Final = 4 * PIECE
+_LOOKED_UP_AT_ONCE: Final = 500
 _LOCKS: Final = 64
 _TOUCH_MS: Final = 3600 * 1000
 """When a blob was last read is noted once in so many ms: enough to tell which ones are out of use."""
 _TOUCHED: Final = 1000
+
+
+class BlobChange(NamedTuple):
+    """What happened to a blob, told once it is on the disk: size of one that is held, rank of one that is wanted."""
+
+    kind: Literal["held", "removed", "wanted", "unwanted", "pushed"]
+    blob: str
+    size: int = 0
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +101,7 @@ class Blobs:
         self._is_ours: Final = is_ours
         self._locks: Final = [asyncio.Lock() for _ in range(_LOCKS)]
         self._touched: dict[bytes, int] = {}
+        self._observers: list[Callable[[BlobChange], None]] = []
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
         self._mending: asyncio.Task[None] | None = None
 
@@ -145,6 +157,25 @@ class Blobs:
         """The size of a blob in bytes, None when it is not held."""
         found = self.info(blob)
         return None if found is None else found.size
+
+    async def sizes(self, blobs: Sequence[str]) -> dict[str, int]:
+        """The sizes of those among many blobs that are held."""
+        keys = {_key(blob): blob for blob in blobs}
+        asked = list(keys)
+
+        def look(connection: Connection) -> dict[bytes, int]:
+            found: dict[bytes, int] = {}
+            for at in range(0, len(asked), _LOOKED_UP_AT_ONCE):
+                found |= blob_table.sizes(connection, asked[at : at + _LOOKED_UP_AT_ONCE])
+            return found
+
+        found = await self._database.read(look)
+        return {keys[key]: size for key, size in found.items()} | ({EMPTY: 0} if EMPTY in blobs else {})
+
+    def observe(self, callback: Callable[[BlobChange], None]) -> Callable[[], None]:
+        """Call back with every change from now on; returns the function that ends it."""
+        self._observers.append(callback)
+        return lambda: self._observers.remove(callback)
 
     def totals(self) -> BlobTotals:
         """How much there is."""
@@ -219,6 +250,7 @@ class Blobs:
         key = _key(blob)
         gone = await self._database.write(lambda connection: blob_table.forget(connection, key), durable=True)
         if gone:
+            self._tell(BlobChange("removed", str(BlobRef(key))))
             await self._to_end(self._unlink(key))
         return gone
 
@@ -237,22 +269,49 @@ class Blobs:
 
     # --- what is wanted -----------------------------------------------------------------------------------------------
 
-    async def want(self, blob: str, *, asked: bool = True) -> BlobInfo | None:
-        """Note that a blob is wanted, unless it is held; what is held. asked -- by the user, not only looked for."""
+    async def want(self, blob: str, *, asked: bool = True, rank: int | None = None) -> BlobInfo | None:
+        """Note that a blob is wanted, unless it is held; what is held.
+
+        asked -- by the user, not only looked for; rank -- the smaller the sooner it is fetched.
+        """
         if (found := self.info(blob)) is not None:
             return found
-        key, now, limit = _key(blob), self._ms(), self.limits.wants
+        order = (blob_ranks.ASKED if asked else blob_ranks.LOOKED_FOR) if rank is None else rank
         noted = self.wanted(blob)
-        if noted is None or (asked and not noted.asked):
-            await self._database.write(
-                lambda connection: blob_table.want(connection, key, asked=asked, now=now, limit=limit), durable=asked
-            )
+        if noted is None or (asked and not noted.asked) or order < noted.rank:
+            await self.want_all([(blob, order)], asked=asked)
         return self.info(blob)
+
+    async def want_all(
+        self, wanted: Sequence[tuple[str, int]], *, asked: bool = False, searched: int | None = None
+    ) -> None:
+        """`want` for many (blob, rank) at once; `searched` is noted with it, see there."""
+        keys = [(_key(blob), rank) for blob, rank in wanted]
+        now, limit = self._ms(), self.limits.wants
+
+        def job(connection: Connection) -> list[bytes]:
+            if searched is not None:
+                blob_table.set_searched(connection, searched)
+            return blob_table.want_all(connection, keys, asked=asked, now=now, limit=limit) if keys else []
+
+        gone = await self._database.write(job, durable=asked)
+        for blob, rank in wanted:
+            if (noted := self.wanted(blob)) is not None:
+                self._tell(BlobChange("wanted", noted.id, rank=rank))
+        for key in gone:
+            self._tell(BlobChange("unwanted", str(BlobRef(key))))
+
+    def searched(self) -> int:
+        """How far the log was searched for blobs that messages name: a position."""
+        return self._database.peek(blob_table.searched)
 
     async def unwant(self, blob: str) -> bool:
         """Want a blob no longer; whether it was wanted."""
         key = _key(blob)
-        return await self._database.write(lambda connection: blob_table.unwant(connection, key), durable=True)
+        gone = await self._database.write(lambda connection: blob_table.unwant(connection, key), durable=True)
+        if gone:
+            self._tell(BlobChange("unwanted", str(BlobRef(key))))
+        return gone
 
     def wanted(self, blob: str) -> Want | None:
         """The want of a blob."""
@@ -271,6 +330,12 @@ class Blobs:
         if self.info(blob) is None:
             raise _missing(blob)
         await self._database.write(lambda connection: blob_table.push(connection, key, now), durable=True)
+        self._tell(BlobChange("pushed", str(BlobRef(key))))
+
+    async def pushed(self, blob: str) -> None:
+        """Note that enough others hold a blob: it need be announced no more."""
+        key = _key(blob)
+        await self._database.write(lambda connection: blob_table.pushed(connection, key))
 
     async def pushes(self) -> list[str]:
         """What is to be announced, oldest first."""
@@ -280,6 +345,10 @@ class Blobs:
 
     def _ms(self) -> int:
         return int(self._now() * 1000)
+
+    def _tell(self, change: BlobChange) -> None:
+        for callback in tuple(self._observers):
+            callback(change)
 
     def _lock(self, key: bytes) -> asyncio.Lock:
         """Held while a blob's file and entry are made to agree."""
@@ -310,8 +379,12 @@ class Blobs:
         for gone in kept.evicted:
             await self._unlink(gone)
         if kept.is_new:
-            self.arrivals.notify(kept.info.number)
+            self._arrived(kept.info)
         return kept.info
+
+    def _arrived(self, info: BlobInfo) -> None:
+        self.arrivals.notify(info.number)
+        self._tell(BlobChange("held", info.id, size=info.size))
 
     async def _enter(self, key: bytes, size: int, *, own: bool) -> Kept:
         touched, self._touched = self._touched, {}
@@ -367,7 +440,7 @@ class Blobs:
             found, size = await _in_thread(self._files.measure, key)
             if found == key and 0 < size <= self.limits.max_size:
                 kept = await self._enter(key, size, own=False)
-                self.arrivals.notify(kept.info.number)
+                self._arrived(kept.info)
                 evicted = kept.evicted
             else:
                 LOG.warning("removing a file among the blobs that is not the blob %s", BlobRef(key))

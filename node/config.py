@@ -77,8 +77,10 @@ class Config:
     hmac_key: bytes | None
     hops: int
     lan: bool
+    own_pubs: tuple[str, ...]
     blob_max_bytes: int
     blob_quota_mib: int
+    blob_fetch: str
     log_format: str
     log_level: str
     settings: tuple[Setting, ...] = ()
@@ -149,6 +151,15 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
+def _feeds(value: object) -> tuple[str, ...]:
+    if not isinstance(value, str):
+        raise BadValue("must be feed ids, separated by commas")
+    try:
+        return tuple(str(FeedRef.parse(name.strip())) for name in value.split(",") if name.strip())
+    except InvalidRef as error:
+        raise BadValue(f"must be feed ids, separated by commas ({error})") from None
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("path", _folder, "~/.pysbot", "DIR", "data directory: identity, feeds, token, socket", in_file=False),
     Option("config", _folder, "", "FILE", "settings file; default: config.toml in the data directory", in_file=False),
@@ -163,9 +174,17 @@ OPTIONS: tuple[Option, ...] = (
     Option("hmac_key", _optional_key, "", "BASE64", "HMAC key (caps.sign) for messages of a test network; empty: none"),
     Option("hops", _whole(0, 32), 3, "N", "replicate feeds up to this distance: 0 only myself, 1 those I follow"),
     Option("lan", _switch, True, "", "announce this node on the local network and look for others"),
+    Option("own_pubs", _feeds, "", "IDS", "pubs of mine, with commas: one of them is enough to unlock a locked feed"),
     Option("blob_max_bytes", _whole(1, 64 * 1024 * 1024), 5 * 1024 * 1024, "N", "bytes that one blob may have"),
     Option(
         "blob_quota_mib", _whole(0, 999_999_999), 1024, "N", "MiB for blobs of others; the least used ones go first"
+    ),
+    Option(
+        "blob_fetch",
+        _choice("all", "wanted", "off"),
+        "all",
+        "all|wanted|off",
+        "blobs to fetch: what messages name and peers ask for too, only what was asked for here, or none",
     ),
     Option("log_format", _choice("text", "json"), "text", "text|json", "form of the log lines on standard error"),
     Option("log_level", _choice("debug", "info", "warning", "error"), "info", "LEVEL", "debug, info, warning or error"),

@@ -19,6 +19,7 @@ from typing import Any, cast
 import orjson
 
 from api.server import HttpServer
+from api.webhooks import Webhooks
 from feeds.blobs import BlobLimits
 from feeds.keys import Keypair
 from node import keyfile
@@ -31,6 +32,8 @@ from node.version import VERSION
 from node.web import http_port, http_server
 from replication.address import Address, parse_address
 from replication.address_book import AddressBook
+from replication.blob_exchange import BlobExchange
+from replication.blob_wants import Fetch
 from replication.connections import Connections
 from replication.errors import AddressInUse, LocalError
 from replication.methods.services import MethodServices
@@ -78,15 +81,25 @@ class Sbot:
                     keypair,
                     hmac_key=config.hmac_key,
                     now=times.wall,
+                    monotonic=times.now,
+                    own_pubs=config.own_pubs,
                     blob_limits=BlobLimits(max_size=config.blob_max_bytes, quota=config.blob_quota_mib * 1024 * 1024),
                 )
             )
             replicator = await _open_replicator(store, config, keypair, times)
             stack.push_async_callback(replicator.close)
-            replication = await stack.enter_async_context(_running(replicator))
+            store.publishing.remember(await replicator.remembered(keypair.id))
+            replication = await stack.enter_async_context(_running(replicator, "replication"))
+            blob_exchange = _blob_exchange(store, replicator, config, times)
+            await stack.enter_async_context(_running(blob_exchange, "blobs"))
             sign_in = SignIn(keypair, now=times.now)
-            table, connections = await _open_connections(store, replicator, config, keypair, times, sign_in)
+            table, connections = await _open_connections(
+                store, replicator, blob_exchange, config, keypair, times, sign_in
+            )
             directory.write_manifest(_manifest(table))
+            webhooks = await Webhooks.open(
+                store.database, store.log, store.live, version=VERSION, now=times.wall, random=times.random
+            )
             http = http_server(
                 listener,
                 config,
@@ -96,10 +109,13 @@ class Sbot:
                 replicator=replicator,
                 connections=connections,
                 sign_in=sign_in,
+                webhooks=webhooks,
+                table=table,
                 clocks=times,
             )
             stack.push_async_callback(_stop_serving, connections, http)
             await _listen(connections, config, directory)
+            await stack.enter_async_context(webhooks.running())
             await http.start()
             sbot = cls(config, directory, keypair, store, replicator, connections, http, replication)
             stack.callback(directory.clear_ready)
@@ -138,20 +154,32 @@ async def _open_replicator(store: Store, config: Config, keypair: Keypair, clock
         feed_format=store.own_format,
         clocks=clocks,
         max_hops=config.hops,
+        own=store.publishing,
+    )
+
+
+def _blob_exchange(store: Store, replicator: Replicator, config: Config, clocks: Clocks) -> BlobExchange:
+    return BlobExchange(
+        store.blobs,
+        log=store.log,
+        live=store.live,
+        policy=lambda: replicator.policy,
+        now=clocks.now,
+        fetch=Fetch(config.blob_fetch),
     )
 
 
 @asynccontextmanager
-async def _running(replicator: Replicator) -> AsyncIterator["asyncio.Task[None]"]:
-    """Run replication until the end."""
+async def _running(part: Replicator | BlobExchange, name: str) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run a part of the node until the end."""
 
     async def run() -> None:
         try:
-            await replicator.run()
+            await part.run()
         except Exception:
-            log.exception("replication ended by an error")
+            log.exception("%s ended by an error", name)
 
-    task = asyncio.create_task(run(), name="replication")
+    task = asyncio.create_task(run(), name=name)
     try:
         yield task
     finally:
@@ -160,7 +188,13 @@ async def _running(replicator: Replicator) -> AsyncIterator["asyncio.Task[None]"
 
 
 async def _open_connections(
-    store: Store, replicator: Replicator, config: Config, keypair: Keypair, clocks: Clocks, sign_in: SignIn
+    store: Store,
+    replicator: Replicator,
+    blob_exchange: BlobExchange,
+    config: Config,
+    keypair: Keypair,
+    clocks: Clocks,
+    sign_in: SignIn,
 ) -> tuple[MethodTable, Connections]:
     book = AddressBook(store.database, clocks.wall)
     await book.load()
@@ -176,6 +210,7 @@ async def _open_connections(
             live=store.live,
             graph=store.graph,
             blobs=store.blobs,
+            blob_exchange=blob_exchange,
             mailbox=store.mailbox,
             replicator=replicator,
             sign_in=sign_in,
@@ -184,7 +219,13 @@ async def _open_connections(
         )
     )
     connections = Connections(
-        keypair, table, replicator=replicator, book=book, clocks=clocks, network_key=config.network_key
+        keypair,
+        table,
+        replicator=replicator,
+        book=book,
+        clocks=clocks,
+        network_key=config.network_key,
+        blob_exchange=blob_exchange,
     )
     hub.append(connections)
     return table, connections

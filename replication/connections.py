@@ -20,6 +20,7 @@ from replication.address import Address, parse_addresses
 from replication.address_book import AddressBook, Remembered
 from replication.admission import Admission
 from replication.backoff import Backoff
+from replication.blob_exchange import BlobExchange
 from replication.errors import ConnectionClosed, DialFailed, InvalidAddress, RemoteCallError, RemoteError
 from replication.limits import DEFAULT_LIMITS, LOCAL_LIMITS, Limits
 from replication.methods.ping import keep_pinging
@@ -79,12 +80,14 @@ class Connections:
         local_limits: Limits = LOCAL_LIMITS,
         masters: Collection[str] = (),
         backoff: Backoff | None = None,
+        blob_exchange: BlobExchange | None = None,
         diallers: Mapping[str, Dialler] | None = None,
     ) -> None:
         """`diallers` open streams of transports besides `net`, by the transport's name in addresses."""
         self.id = keypair.id
         self._public = keypair.public
         self._replicator = replicator
+        self._blob_exchange = blob_exchange
         self._book = book
         self._clocks = clocks
         self._limits = limits
@@ -430,8 +433,14 @@ class Connections:
                 exchange = self._replicator.exchange(
                     connection, link.peer.id, lambda reason: self._close_soon(link, reason)
                 )
-                ping = keep_pinging(connection, self._clocks.wall)
-                beside = [group.create_task(self._beside(link, job)) for job in (exchange, ping)]
+                jobs = [exchange, keep_pinging(connection, self._clocks.wall)]
+                if self._blob_exchange is not None:
+                    jobs.append(
+                        self._blob_exchange.attend(
+                            connection, link.peer.id, lambda reason: self._close_soon(link, reason)
+                        )
+                    )
+                beside = [group.create_task(self._beside(link, job)) for job in jobs]
             try:
                 await link.peer.run()
             finally:

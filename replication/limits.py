@@ -62,6 +62,22 @@ class Limits:
     ebt_note_max: int = 2**31 - 1
     ebt_bad_entries: int = 100
 
+    # blobs: what peers want and have, a peer and all together, and gets
+    blob_wants: int = 1000
+    blob_wants_total: int = 10_000
+    blob_wants_per_second: float = 10.0
+    blob_haves: int = 10_000
+    blob_haves_total: int = 50_000
+    blob_notes_per_second: float = 2000.0
+    blob_notes_burst: int = 20_000
+    blob_notes_pending: int = 5000
+    blob_wants_frame: int = 1 * MIB
+    blob_gets: int = 4
+    blob_get_timeout: float = 180.0
+    blob_failures: int = 10_000
+    blob_lies: int = 16
+    blob_pushed_to: int = 3
+
 
 DEFAULT_LIMITS = Limits()
 

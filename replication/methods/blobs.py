@@ -1,5 +1,5 @@
 """blobs.*: what is held may be read by anybody who was let in; adding, removing and wanting are for the node's own user
-(protocol.md sections 10 and 19). What peers want of each other (createWants, changes) is a session and not here."""
+(protocol.md sections 10 and 19). What peers want of each other is in `replication.blob_exchange`."""
 
 import asyncio
 import json
@@ -14,6 +14,7 @@ from feeds.blobs import BlobInfo, Blobs
 from feeds.errors import InvalidRef, NotFound, TooLarge
 from feeds.message import JsonValue
 from feeds.refs import BlobRef
+from replication.blob_exchange import BlobExchange
 from replication.errors import RemoteVisible
 from replication.methods import options
 from replication.methods.local import local
@@ -30,7 +31,8 @@ ALL_OF_IT = 2**53
 def methods(services: MethodServices) -> list[Method]:
     """All of them."""
     blobs, adds = services.blobs, _Adds()
-    others = [*_reading(blobs), *_listing(blobs), _removing(blobs), *_wanting(blobs)]
+    others = [*_reading(blobs, services.blob_exchange), *_listing(blobs), _removing(blobs), *_wanting(blobs)]
+    others += _exchanging(blobs, services.blob_exchange)
     return [_adding(blobs, adds), *(replace(method, handler=adds.first(method.handler)) for method in others)]
 
 
@@ -67,13 +69,33 @@ class _Adds:
         return patient
 
 
-def _reading(blobs: Blobs) -> list[Method]:
-    async def has(_caller: Caller, args: list[JsonValue]) -> JsonValue:
-        """Whether a blob is held, or a list of answers for a list of ids."""
+def _exchanging(blobs: Blobs, exchange: BlobExchange) -> list[Method]:
+    async def changes(_caller: Caller, _args: list[JsonValue], out: Sink) -> None:
+        """Ids of blobs as they arrive, from now on."""
+        at = blobs.arrivals.position
+        while True:
+            await blobs.arrivals.wait_beyond(at)
+            while found := await blobs.page(at, LISTED_A_PIECE):
+                await out.send([json.dumps(info.id).encode() for info in found])
+                at = found[-1].number
+            at = max(at, blobs.arrivals.position)
+
+    async def create_wants(caller: Caller, _args: list[JsonValue], out: Sink) -> None:
+        """What we want and have, as it becomes known."""
+        await exchange.serve_wants(caller, out)
+
+    return [_open("blobs.changes", Kind.SOURCE, changes), _open("blobs.createWants", Kind.SOURCE, create_wants)]
+
+
+def _reading(blobs: Blobs, exchange: BlobExchange) -> list[Method]:
+    async def has(caller: Caller, args: list[JsonValue]) -> JsonValue:
+        """Whether a blob is held, or a list of answers for a list of ids; to old peers it is a want too."""
         first = args[0] if args else None
-        if isinstance(first, list):
-            return [blobs.has(_blob(item)) for item in first]
-        return blobs.has(_blob(first))
+        asked = [_blob(item) for item in first] if isinstance(first, list) else [_blob(first)]
+        if not caller.local:
+            await exchange.asked(caller, asked)
+        answers: list[JsonValue] = [blobs.has(blob) for blob in asked]
+        return answers if isinstance(first, list) else answers[0]
 
     async def size(_caller: Caller, args: list[JsonValue]) -> JsonValue:
         """Bytes of a blob, null when it is not held; or a list of answers for a list of ids."""

@@ -13,6 +13,7 @@ from feeds.log import Log
 from feeds.mailbox import Mailbox
 from feeds.views.social_graph import SocialGraph
 from replication.address_book import Remembered
+from replication.blob_exchange import BlobExchange
 from replication.peer_info import PeerEvent, PeerInfo
 from replication.replicator import Replicator
 from replication.sign_in import SignIn
@@ -51,6 +52,7 @@ class MethodServices:
     live: Live
     graph: SocialGraph
     blobs: Blobs
+    blob_exchange: BlobExchange
     mailbox: Mailbox
     replicator: Replicator
     sign_in: SignIn

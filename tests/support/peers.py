@@ -14,6 +14,8 @@ from feeds.keys import Keypair
 from feeds.message import JsonObject
 from replication.address_book import AddressBook
 from replication.backoff import Backoff
+from replication.blob_exchange import BlobExchange
+from replication.blob_wants import Fetch
 from replication.connections import Connections
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.methods.services import MethodServices
@@ -41,6 +43,8 @@ class Node:
     table: MethodTable
     socket: Path
     sign_in: SignIn
+    blobs: Blobs
+    blob_exchange: BlobExchange
 
     @property
     def id(self) -> str:
@@ -84,6 +88,7 @@ async def open_node(
     limits: Limits = DEFAULT_LIMITS,
     without: Iterable[tuple[str, ...]] = (),
     port: int = 0,
+    fetch: Fetch = Fetch.ALL,
 ) -> AsyncIterator[Node]:
     """A running node that listens on loopback. `without` names methods that it does not serve, as older peers do."""
     keypair = builders.keypair(name)
@@ -106,6 +111,15 @@ async def open_node(
         book = AddressBook(store.database, clocks.wall)
         await book.load()
         blobs = await Blobs.open(path / "blobs", store.database, now=clocks.wall)
+        blob_exchange = BlobExchange(
+            blobs,
+            log=store.log,
+            live=store.live,
+            policy=lambda: replicator.policy,
+            now=clocks.now,
+            limits=limits,
+            fetch=fetch,
+        )
         hub: list[Connections] = []
         services = MethodServices(
             me=keypair.id,
@@ -117,6 +131,7 @@ async def open_node(
             live=store.live,
             graph=store.graph,
             blobs=blobs,
+            blob_exchange=blob_exchange,
             mailbox=store.mailbox,
             replicator=replicator,
             sign_in=SignIn(keypair, now=clocks.now),
@@ -128,18 +143,28 @@ async def open_node(
             if method.name not in lacking:
                 table.add(method)
         connections = Connections(
-            keypair, table, replicator=replicator, book=book, clocks=clocks, limits=limits, backoff=QUICK
+            keypair,
+            table,
+            replicator=replicator,
+            book=book,
+            clocks=clocks,
+            limits=limits,
+            backoff=QUICK,
+            blob_exchange=blob_exchange,
         )
         hub.append(connections)
-        node = Node(store, replicator, connections, book, table, path / "socket", services.sign_in)
-        running = asyncio.create_task(replicator.run())
+        node = Node(
+            store, replicator, connections, book, table, path / "socket", services.sign_in, blobs, blob_exchange
+        )
+        running = [asyncio.create_task(part.run()) for part in (replicator, blob_exchange)]
         try:
             await connections.start([("127.0.0.1", port)], socket_path=node.socket)
             yield node
         finally:
             await connections.stop()
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
             await replicator.close()
             await blobs.close()
 

@@ -1,0 +1,89 @@
+"""Which blobs the messages of wanted feeds name, so that they are wanted: pictures of near feeds first.
+
+The log is searched once, in the order of receipt, and how far is kept; what is wanted is kept by `feeds.blobs`.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from feeds.blob_ranks import AVATAR, HOPS_MAX, NAMED
+from feeds.blobs import Blobs
+from feeds.errors import InvalidRef
+from feeds.live import Live
+from feeds.log import Entry, Log
+from feeds.refs import BlobRef
+from replication.policy import Policy
+
+__all__ = ["BlobSearch", "blobs_named", "rank_of"]
+
+SETTLE_SECONDS: Final = 0.1
+"""What came in meanwhile is looked at together; and a new follow has its effect on the policy first."""
+AT_ONCE: Final = 500
+NOTED_AFTER: Final = 5000
+
+_CLASSIC: Final = re.compile(rb"&[A-Za-z0-9+/]{43}=\.sha256")
+_URI: Final = re.compile(rb"ssb:(?://)?blob[:/](?:sha256|classic)[:/][A-Za-z0-9_-]{43}=?")
+_ABOUT: Final = b'"type":"about"'
+
+
+def blobs_named(text: bytes) -> Iterator[str]:
+    """The ids of all blobs that the JSON text of a message names, in Markdown too; each may come more than once."""
+    for found in _CLASSIC.findall(text):
+        if (blob := _canonical(found)) is not None:
+            yield blob
+    if b"ssb:" in text:
+        for found in _URI.findall(text):
+            if (blob := _canonical(found)) is not None:
+                yield blob
+
+
+def _canonical(found: bytes) -> str | None:
+    try:
+        return str(BlobRef.parse(found.decode("ascii")))
+    except InvalidRef:
+        return None
+
+
+def rank_of(text: bytes, hops: int) -> int:
+    """How soon the blobs of a message are fetched, its author being so many hops from us."""
+    return (AVATAR if _ABOUT in text else NAMED) + min(max(hops, 0), HOPS_MAX)
+
+
+class BlobSearch:
+    """`run` follows the log."""
+
+    def __init__(self, blobs: Blobs, *, log: Log, live: Live, policy: Callable[[], Policy]) -> None:
+        self._blobs = blobs
+        self._log = log
+        self._live = live
+        self._policy = policy
+
+    async def run(self) -> None:
+        """Search what there is and what comes, until cancelled. Raises StoreError."""
+        at = noted = self._blobs.searched()
+        while True:
+            await self._live.wait_beyond(at)
+            await asyncio.sleep(SETTLE_SECONDS)
+            while entries := await self._log.entries_after(at, AT_ONCE):
+                at = entries[-1].position
+                wanted = self._wanted(entries)
+                if wanted or at - noted >= NOTED_AFTER:
+                    await self._blobs.want_all(list(wanted.items()), searched=at)
+                    noted = at
+                await asyncio.sleep(0)
+            at = max(at, self._live.position)
+
+    def _wanted(self, entries: Iterable[Entry]) -> dict[str, int]:
+        """Blobs that messages of wanted feeds name, with their ranks."""
+        policy = self._policy()
+        found: dict[str, int] = {}
+        for entry in entries:
+            if entry.author in policy.wanted:
+                rank: int | None = None
+                for blob in blobs_named(entry.text):
+                    if rank is None:
+                        rank = rank_of(entry.text, policy.hops.get(entry.author, 1))
+                    found[blob] = min(rank, found.get(blob, rank))
+        return found
