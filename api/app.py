@@ -34,6 +34,7 @@ from api.routes import (
     render,
     replication,
     resolve,
+    rpc,
     search,
     sign_in,
     stream,
@@ -66,6 +67,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     peers.router,
     replication.router,
     sign_in.router,
+    rpc.router,
     stream.router,
     tokens.router,
     admin.router,
@@ -91,6 +93,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.downloads = set()
     for router in ROUTERS:  # taken over one by one: included ones are looked up in a roundabout way
         app.router.routes.extend(map(_guarded, router.routes))
+    app.state.calls = set()
     document: list[dict[str, Any]] = []  # made once, when somebody first asks for it
 
     def openapi() -> dict[str, Any]:

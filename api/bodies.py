@@ -10,7 +10,7 @@ from api.services import HttpSettings
 from feeds.canonical_json import parse
 from feeds.message import JsonObject, JsonValue
 
-__all__ = ["Body", "body_timeout", "read_object"]
+__all__ = ["Body", "body_timeout", "read_arguments", "read_object", "wrong"]
 
 _TAKEN: Final = "Send a JSON object as application/json."
 
@@ -91,7 +91,26 @@ def _check_type(request: Request) -> None:
         raise Problem("unsupported-media-type", "Send the body without Content-Encoding.")
 
 
+async def read_arguments(request: Request, settings: HttpSettings) -> list[JsonValue]:
+    """The request's body as a list of arguments: a JSON array, an object as the only one, or nothing at all.
+
+    Raises Problem as `read_object` does; InvalidJson.
+    """
+    if request.headers.get("content-type"):
+        _check_type(request)
+    raw = await _read(request, settings)
+    if not raw:
+        return []
+    _check_type(request)
+    value = parse(raw)
+    if not isinstance(value, list | dict):
+        detail = "Send a JSON array of arguments, or an object as the only one."
+        raise Problem("invalid-body", detail, errors=[{"pointer": "#", "detail": detail}])
+    return value if isinstance(value, list) else [value]
+
+
 async def _read(request: Request, settings: HttpSettings) -> bytes:
+    """The request's body. Raises Problem body-too-large, body-timeout."""
     limit = settings.body_limit
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limit:

@@ -120,6 +120,7 @@ POST /v1/admin/vacuum
 """
 
 NEEDED: Final[Mapping[str, TokenScope]] = {
+POST /v1/rpc/{method}
     route: scope
     for scope, routes in (
         (TokenScope.READ, _READ),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -18,6 +19,8 @@ from feeds.message import JsonValue
 from feeds.views.social_graph import SocialGraph
 from replication.peer_info import PeerEvent, PeerInfo
 from replication.sign_in import SignIn
+from replication.rpc.calls import Kind, Name
+from replication.rpc.connection import RpcConnection
 
 __all__ = [
     "MESSAGE_UNITS",
@@ -26,6 +29,7 @@ __all__ = [
     "Replication",
     "Services",
     "feed_state",
+    "Rpc",
     "hidden_feeds",
     "services_of",
     "sync_progress",
@@ -62,6 +66,26 @@ class Replication(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
+class OwnFeed(Protocol):
+    """The part of `feeds.publishing.Publishing` that routes need; answers are plain JSON values."""
+
+    def status(self) -> dict[str, Any]: ...
+
+    def reported(self, sequence: int) -> int: ...
+
+    async def history(self, limit: int = 100) -> list[dict[str, Any]]: ...
+
+    async def unlock(self, sequence: int) -> None: ...
+
+
+class Rpc(Protocol):
+    """The part of `replication.local_calls.LocalCalls` that routes need."""
+
+    def kind(self, name: Name) -> Kind: ...
+
+    def connected(self) -> AbstractAsyncContextManager[RpcConnection]: ...
+
+
     """Names, limits and waits of the HTTP side. Sizes are bytes, times are seconds."""
 
     hosts: Sequence[str] = ()
@@ -101,6 +125,8 @@ class Services:
     replication: Replication
     sign_in: SignIn
     now: Callable[[], float]
+    publishing: OwnFeed
+    rpc: Rpc
     """Seconds since the epoch."""
     started: float
     """When the node started, in the same seconds."""

@@ -15,7 +15,9 @@ from node.store import Store
 from node.version import VERSION
 from replication.connections import Connections
 from replication.replicator import Clocks, Replicator
+from replication.local_calls import LocalCalls
 from replication.sign_in import SignIn
+from replication.rpc.methods import MethodTable
 
 log = logging.getLogger("node.web")
 
@@ -51,6 +53,8 @@ def http_server(
     connections: Connections,
     sign_in: SignIn,
     clocks: Clocks,
+    webhooks: Webhooks,
+    table: MethodTable,
 ) -> HttpServer:
     """The server of one node, not yet started."""
     services = Services(
@@ -68,6 +72,8 @@ def http_server(
         peers=connections,
         replication=replicator,
         sign_in=sign_in,
+        publishing=store.publishing,
+        rpc=LocalCalls(table),
         now=clocks.wall,
         started=clocks.wall(),
         settings=HttpSettings(hosts=(config.http_host, *config.http_names)),

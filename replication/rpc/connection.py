@@ -164,18 +164,24 @@ class RpcConnection:
         Raises ``RemoteCallError`` with the peer's words, ``ConnectionClosed``, or ``RpcProtocolError`` if the
         answer cannot be read.
         """
-        call = self._request(name, args, kind, max_json)
-        future: asyncio.Future[Body] = self._loop.create_future()
-        self._replies[call] = future
-        try:
-            body = await future
-        finally:
-            self._replies.pop(call, None)
-            self._protocol.give_up(call)
+        body = await self.call_body(name, args, kind=kind, max_json=max_json)
         try:
             return body.value()
         except InvalidJson as error:
             raise RpcProtocolError(f"the answer to {name} is not JSON: {error}") from None
+
+    async def call_body(
+        self, name: str | Name, args: Sequence[JsonValue] = (), *, kind: Kind = Kind.ASYNC, max_json: int | None = None
+    ) -> Body:
+        """As `call`, with the answer as it was on the wire."""
+        call = self._request(name, args, kind, max_json)
+        future: asyncio.Future[Body] = self._loop.create_future()
+        self._replies[call] = future
+        try:
+            return await future
+        finally:
+            self._replies.pop(call, None)
+            self._protocol.give_up(call)
 
     def source(self, name: str | Name, args: Sequence[JsonValue] = (), *, max_json: int | None = None) -> Source:
         """Call a source method and read what it gives."""

@@ -23,7 +23,9 @@ from replication.errors import InvalidAddress, ReplicationError
 from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState
 from replication.sign_in import SignIn
 from tests.support.stores import Store, Ticking, open_store
+from replication.local_calls import LocalCalls
 
+from replication.rpc.methods import MethodTable
 TOKEN = "a-token-that-is-only-for-tests"
 BLOB_SIZE = 1_000_000
 """The largest blob that is taken here."""
@@ -139,8 +141,8 @@ class Api:
 async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncIterator[Api]:
     """A node's HTTP side over the store in a folder."""
     clock = Ticking()
-    async with open_store(folder, components=[IDEMPOTENCY, TOKENS, BLOBS], now=clock) as store:
-        peers, replication = FakePeers(), FakeReplication()
+    async with open_store(folder, components=[IDEMPOTENCY, TOKENS, WEBHOOKS, BLOBS], now=clock) as store:
+        peers, replication, methods = FakePeers(), FakeReplication(), MethodTable()
         blobs = await Blobs.open(folder / "blobs", store.database, now=clock, limits=BlobLimits(max_size=BLOB_SIZE))
         services = Services(
             me=store.own.id,
@@ -157,6 +159,8 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             peers=peers,
             replication=replication,
             sign_in=SignIn(store.own, now=clock),
+    methods: MethodTable
+    """What `POST /v1/rpc` finds; empty at first."""
             now=clock,
             started=clock.at,
             settings=settings or HttpSettings(),
@@ -165,7 +169,7 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
         transport = httpx.ASGITransport(app)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8989", headers=headers) as client:
-            yield Api(app, services, store, peers, replication, clock, client)
+            yield Api(app, services, store, peers, replication, methods, clock, client)
         await blobs.close()
 
 
@@ -211,3 +215,5 @@ def peer_info(feed: str, **changes: Any) -> PeerInfo:
         since=1_600_000_000_000,
     )
     return replace(info, **changes)
+            publishing=FakeOwnFeed(store),
+            rpc=LocalCalls(methods),
