@@ -230,6 +230,8 @@ def _early_answer(connection: http.client.HTTPConnection) -> Answer | None:
 
 def _whole(response: http.client.HTTPResponse) -> Answer:
     body = response.read(LARGEST + 1)
+    if len(body) <= LARGEST and response.length:
+        raise http.client.IncompleteRead(body, response.length)
     if len(body) > LARGEST:
         response.close()
         raise ApiProblem(UNEXPECTED, response.status, f"The answer is longer than {LARGEST} bytes.")
