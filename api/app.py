@@ -41,6 +41,8 @@ from api.routes import (
     threads,
     timelines,
     tokens,
+    unlock,
+    webhooks,
 )
 from api.scopes import OPEN_PATHS, Guard, needed
 from api.services import Services
@@ -66,10 +68,12 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     render.router,
     peers.router,
     replication.router,
-    sign_in.router,
     rpc.router,
+    sign_in.router,
     stream.router,
     tokens.router,
+    unlock.router,
+    webhooks.router,
     admin.router,
 )
 
@@ -91,9 +95,9 @@ def create_app(services: Services) -> FastAPI:
     app.state.tokens = kept
     app.state.streams = set()
     app.state.downloads = set()
+    app.state.calls = set()
     for router in ROUTERS:  # taken over one by one: included ones are looked up in a roundabout way
         app.router.routes.extend(map(_guarded, router.routes))
-    app.state.calls = set()
     document: list[dict[str, Any]] = []  # made once, when somebody first asks for it
 
     def openapi() -> dict[str, Any]:

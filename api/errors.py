@@ -60,10 +60,12 @@ KINDS: Final[Mapping[str, Kind]] = {
     "sign-in-not-found": Kind(404, "No such challenge or session"),
     "method-not-found": Kind(404, "No such method"),
     "token-not-found": Kind(404, "No such token"),
+    "webhook-not-found": Kind(404, "No such webhook"),
     "method-not-allowed": Kind(405, "This path does not take the method"),
     "not-acceptable": Kind(406, "No answer in an accepted form"),
     "body-timeout": Kind(408, "The body took too long to arrive"),
     "too-many-tokens": Kind(409, "There are too many tokens"),
+    "too-many-webhooks": Kind(409, "There are too many webhooks"),
     "sequence-mismatch": Kind(412, "The feed has moved on"),
     "body-too-large": Kind(413, "The body is too large"),
     "message-too-large": Kind(413, "The message would be too large"),
@@ -74,10 +76,10 @@ KINDS: Final[Mapping[str, Kind]] = {
     "invalid-message": Kind(422, "Not a message that may be published"),
     "unbox-failed": Kind(422, "The released key is not this message's"),
     "blob-mismatch": Kind(422, "The bytes are those of another blob"),
-    "idempotency-key-reused": Kind(422, "The Idempotency-Key was used for another body"),
-    "feed-locked": Kind(423, "This node's feed is locked"),
     "method-is-duplex": Kind(422, "The method cannot be called over HTTP"),
     "rpc-failed": Kind(422, "The method answered with an error"),
+    "idempotency-key-reused": Kind(422, "The Idempotency-Key was used for another body"),
+    "feed-locked": Kind(423, "This node's feed is locked"),
     "feed-forked": Kind(423, "This node's feed is forked"),
     "too-many-streams": Kind(429, "Too many streams are open"),
     "internal-error": Kind(500, "The node failed"),
@@ -148,7 +150,8 @@ def _large(error: TooLarge) -> Problem:
 
 
 def _locked(error: FeedLocked) -> Problem:
-    return Problem(f"feed-{error.state}", error.reason, state=error.state, reason=error.reason)
+    members = {"state": error.state, "reason": error.reason, "way_out": error.way_out}
+    return Problem(f"feed-{error.state}", str(error), **members)
 
 
 def _moved(error: SequenceMismatch) -> Problem:

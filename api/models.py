@@ -27,6 +27,7 @@ __all__ = [
     "Feed",
     "FeedList",
     "FeedReplication",
+    "ForkProof",
     "FoundList",
     "GivenNameList",
     "Health",
@@ -36,6 +37,8 @@ __all__ = [
     "MessageMeta",
     "NameList",
     "NewToken",
+    "NewWebhook",
+    "OwnFeedState",
     "Peer",
     "PeerList",
     "PostBody",
@@ -64,10 +67,14 @@ __all__ = [
     "TokenBody",
     "TokenList",
     "TypeList",
+    "UnlockBody",
     "Vacuumed",
     "VisitorBody",
     "VoteBody",
     "VoteList",
+    "Webhook",
+    "WebhookBody",
+    "WebhookList",
     "Whoami",
 ]
 
@@ -113,6 +120,37 @@ class Info(Shape):
     limits: InfoLimits
 
 
+class LockReason(Shape):
+    """Why nothing may be published."""
+
+    code: str
+    text: str
+    since: int | None = Field(default=None, description="Milliseconds since 1970")
+    peer: str | None = Field(default=None, description="The peer that gave rise to it")
+    sequence: int | None = Field(default=None, description="How much of our feed that peer showed")
+
+
+class AheadPeer(Shape):
+    """A peer that says it has more of our feed than we hold."""
+
+    peer: str
+    sequence: int
+    connected: bool
+    patience: float = Field(description="Seconds until its claim alone stops counting")
+
+
+class WayOut(Shape):
+    """How a locked feed opens by itself."""
+
+    missing: list[str] = Field(description="For people")
+    peers_needed: int
+    agreeing: list[str] = Field(description="Peers that said what they have of our feed, not more than we hold")
+    complete: list[str] = Field(description="Those that have as much")
+    ahead: list[AheadPeer]
+    quiet_seconds: float
+    way_out: str
+
+
 class Whoami(Shape):
     """Our own feed."""
 
@@ -120,6 +158,46 @@ class Whoami(Shape):
     uri: str
     sequence: int
     state: FeedState
+    reported_by: int = Field(description="Distinct peers that said they have the last message")
+    reason: LockReason | None = Field(description="Why nothing may be published, null while it may")
+    unlock: WayOut | None = Field(description="What is missing until a locked feed opens by itself")
+
+
+class UnlockEvent(Shape):
+    """Something that became of the lock."""
+
+    at: int = Field(description="Milliseconds since 1970")
+    kind: Literal["locked", "agreed", "unlocked", "forced"]
+    reason: str | None
+    sequence: int = Field(description="Where our feed stood")
+    peer: str | None
+    claim: int | None = Field(description="How much of our feed the peer showed")
+    detail: str
+
+
+class OwnFeedState(Shape):
+    """Our feed's state with the events that led to it, the latest first."""
+
+    state: FeedState
+    sequence: int
+    reported_by: int
+    reason: LockReason | None
+    unlock: WayOut | None
+    history: list[UnlockEvent]
+
+
+class UnlockBody(Shape):
+    sequence: int = Field(ge=0, description="Of the last message of our feed, checked by whoever sends this")
+
+
+class ForkProof(Shape):
+    """Two messages signed by one feed that cannot both be in it; docs/publishing.md says how to check them."""
+
+    type: Literal["ssb-fork-proof"]
+    version: Literal[1]
+    feed: str
+    sequence: int
+    messages: list[str] = Field(description="The compact text of each, as a string")
 
 
 class Health(Shape):
@@ -614,6 +692,55 @@ class TokenList(Shape):
 
 class NewToken(Token):
     token: str = Field(description="What `Authorization: Bearer` carries; only its hash is kept")
+
+
+# --- webhooks ---------------------------------------------------------------------------------------------------------
+
+
+class WebhookRules(Shape):
+    """Which messages; several rules must all fit."""
+
+    types: list[str] | None = Field(default=None, min_length=1, max_length=100)
+    feeds: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+    channel: str | None = Field(default=None, min_length=1, max_length=512)
+    mentions: str | None = Field(default=None, min_length=1, max_length=512, description="Id of what is mentioned")
+    root: str | None = Field(default=None, min_length=1, max_length=512, description="Id of a thread's first message")
+
+
+class WebhookBody(Shape):
+    """Where to send which messages."""
+
+    url: str = Field(min_length=1, max_length=2048, description="http or https")
+    filter: WebhookRules | None = None
+    secret: str | None = Field(
+        default=None, min_length=16, max_length=256, description="Signs the deliveries; made here if not given"
+    )
+    since: int | None = Field(default=None, ge=0, description="Begin after this position; else with what comes")
+
+
+class Webhook(Shape):
+    """A webhook and how it fares. Times are milliseconds since 1970."""
+
+    id: str
+    url: str
+    filter: WebhookRules
+    state: Literal["active", "failing", "paused"]
+    cursor: int = Field(description="Position up to which all is acknowledged")
+    lag: int = Field(description="Messages received after that")
+    failures: int = Field(description="In a row")
+    error: str | None = Field(description="Why the last try failed; null after a success")
+    next_try: int | None
+    delivered: int | None = Field(description="The last success")
+    created: int
+
+
+class WebhookList(Shape):
+    items: list[Webhook]
+    next: str | None
+
+
+class NewWebhook(Webhook):
+    secret: str
 
 
 # --- text -------------------------------------------------------------------------------------------------------------

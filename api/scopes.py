@@ -64,6 +64,7 @@ GET /v1/types
 GET /v1/feeds
 GET /v1/feeds/{id}
 GET /v1/feeds/{id}/messages
+GET /v1/feeds/{id}/proof
 GET /v1/profiles/{id}
 GET /v1/profiles/{id}/names
 GET /v1/profiles/{id}/follows
@@ -108,6 +109,11 @@ _ADMIN: Final = """
 GET /v1/tokens
 POST /v1/tokens
 DELETE /v1/tokens/{id}
+GET /v1/webhooks
+POST /v1/webhooks
+GET /v1/webhooks/{id}
+DELETE /v1/webhooks/{id}
+POST /v1/webhooks/{id}/resume
 DELETE /v1/blobs/{id}
 POST /v1/peers
 DELETE /v1/peers/{id}
@@ -115,12 +121,14 @@ POST /v1/replication/request
 POST /v1/sign-in/start
 POST /v1/sign-in/solve
 POST /v1/sign-in/end
+POST /v1/rpc/{method}
 POST /v1/admin/reindex
 POST /v1/admin/vacuum
+GET /v1/admin/unlock
+POST /v1/admin/unlock
 """
 
 NEEDED: Final[Mapping[str, TokenScope]] = {
-POST /v1/rpc/{method}
     route: scope
     for scope, routes in (
         (TokenScope.READ, _READ),

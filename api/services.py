@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from starlette.requests import Request
 
+from api.webhooks import Webhooks
 from feeds.blobs import Blobs
 from feeds.database import Database
 from feeds.indexer import Indexer
@@ -17,19 +18,20 @@ from feeds.log import Log
 from feeds.mailbox import Mailbox
 from feeds.message import JsonValue
 from feeds.views.social_graph import SocialGraph
-from replication.peer_info import PeerEvent, PeerInfo
-from replication.sign_in import SignIn
+from replication.peer_info import PeerEvent, PeerInfo, Traffic
 from replication.rpc.calls import Kind, Name
 from replication.rpc.connection import RpcConnection
+from replication.sign_in import SignIn
 
 __all__ = [
     "MESSAGE_UNITS",
     "HttpSettings",
+    "OwnFeed",
     "Peers",
     "Replication",
+    "Rpc",
     "Services",
     "feed_state",
-    "Rpc",
     "hidden_feeds",
     "services_of",
     "sync_progress",
@@ -44,6 +46,8 @@ class Peers(Protocol):
     """The part of `replication.connections.Connections` that routes need."""
 
     def peers(self) -> list[PeerInfo]: ...
+
+    def traffic(self) -> Traffic: ...
 
     async def dial(self, address: str) -> PeerInfo: ...
 
@@ -64,8 +68,6 @@ class Replication(Protocol):
     async def request(self, feed: str, wanted: bool) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpSettings:
 class OwnFeed(Protocol):
     """The part of `feeds.publishing.Publishing` that routes need; answers are plain JSON values."""
 
@@ -86,6 +88,8 @@ class Rpc(Protocol):
     def connected(self) -> AbstractAsyncContextManager[RpcConnection]: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
     """Names, limits and waits of the HTTP side. Sizes are bytes, times are seconds."""
 
     hosts: Sequence[str] = ()
@@ -123,10 +127,11 @@ class Services:
     mailbox: Mailbox
     peers: Peers
     replication: Replication
-    sign_in: SignIn
-    now: Callable[[], float]
     publishing: OwnFeed
     rpc: Rpc
+    sign_in: SignIn
+    webhooks: Webhooks
+    now: Callable[[], float]
     """Seconds since the epoch."""
     started: float
     """When the node started, in the same seconds."""

@@ -216,6 +216,7 @@ async def _open_connections(
             sign_in=sign_in,
             hub=lambda: hub[0],
             wall_clock=clocks.wall,
+            publishing=store.publishing,
         )
     )
     connections = Connections(

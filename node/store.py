@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from sqlite3 import Connection
 
 from api.idempotency import IDEMPOTENCY
 from api.tokens import TOKENS
+from api.webhook_store import WEBHOOKS
 from feeds.blobs import BLOBS, BlobLimits, Blobs
 from feeds.database import Database
 from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
 from feeds.formats.registry import format_of_feed
 from feeds.indexer import Indexer, View
+from feeds.install import PUBLISHING
 from feeds.ingest import Ingest
 from feeds.keys import Keypair
 from feeds.live import Live
@@ -26,6 +29,8 @@ from feeds.migrations import FEEDS
 from feeds.openings import OPENINGS
 from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
+from feeds.publishing import Publishing
+from feeds.publishing_mark import MarkKeeper
 from feeds.views import message_types
 from feeds.views.blob_references import BlobReferences, is_named_by
 from feeds.views.channels import Channels
@@ -42,7 +47,7 @@ from replication.migrations import REPLICATION
 
 log = logging.getLogger("node.store")
 
-COMPONENTS = (FEEDS, OPENINGS, BLOBS, REPLICATION, IDEMPOTENCY, TOKENS)
+COMPONENTS = (FEEDS, PUBLISHING, OPENINGS, BLOBS, REPLICATION, IDEMPOTENCY, TOKENS, WEBHOOKS)
 RETRY_VIEWS = 60.0
 
 
@@ -58,6 +63,7 @@ class Store:
     graph: SocialGraph
     blobs: Blobs
     mailbox: Mailbox
+    publishing: Publishing
     own_format: FeedFormat
 
 
@@ -68,11 +74,14 @@ async def open_store(
     *,
     hmac_key: bytes | None,
     now: Callable[[], float],
+    monotonic: Callable[[], float] = time.monotonic,
+    own_pubs: Collection[str] = (),
     blob_limits: BlobLimits | None = None,
 ) -> AsyncIterator[Store]:
     """Open the database, the blobs beside it, and everything that reads and writes them. Raises StoreError.
 
-    now -- seconds since 1970.
+    now -- seconds since 1970; monotonic -- seconds of a clock that never goes back; own_pubs -- peers whose word
+    alone is enough to unlock our feed.
     """
     database = await Database.open(path, COMPONENTS)
     try:
@@ -85,17 +94,22 @@ async def open_store(
         )
         live = Live(receive_log.position)
         own_format = format_of_feed(keypair.id)
-        publisher = Publisher(keypair, own_format, hmac_key=hmac_key)
+        mark = MarkKeeper(path.parent, keypair.id)
+        publisher = Publisher(keypair, own_format, hmac_key=hmac_key, mark=mark)
+        publishing = await Publishing.open(
+            path.parent, database, receive_log, publisher, mark, now=monotonic, wall=now, own_pubs=own_pubs
+        )
         ingest = Ingest(
             database, log=receive_log, indexer=indexer, live=live, publisher=publisher, hmac_key=hmac_key, now=now
         )
+        watching = asyncio.create_task(publishing.run(), name="own feed")
         catching_up = asyncio.create_task(_catch_up(indexer, mailbox, live), name="views catch up")
         try:
-            yield Store(database, receive_log, live, ingest, indexer, graph, blobs, mailbox, own_format)
+            yield Store(database, receive_log, live, ingest, indexer, graph, blobs, mailbox, publishing, own_format)
         finally:
             catching_up.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await catching_up
+            watching.cancel()
+            await asyncio.gather(catching_up, watching, return_exceptions=True)
             await blobs.close()
             await ingest.close()
     finally:

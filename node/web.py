@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from api.app import create_app
 from api.server import HttpServer, bind
 from api.services import HttpSettings, Services
+from api.webhooks import Webhooks
 from node.config import Config
 from node.errors import NodeError, PortTaken
 from node.store import Store
 from node.version import VERSION
 from replication.connections import Connections
-from replication.replicator import Clocks, Replicator
 from replication.local_calls import LocalCalls
-from replication.sign_in import SignIn
+from replication.replicator import Clocks, Replicator
 from replication.rpc.methods import MethodTable
+from replication.sign_in import SignIn
 
 log = logging.getLogger("node.web")
 
@@ -52,9 +53,9 @@ def http_server(
     replicator: Replicator,
     connections: Connections,
     sign_in: SignIn,
-    clocks: Clocks,
     webhooks: Webhooks,
     table: MethodTable,
+    clocks: Clocks,
 ) -> HttpServer:
     """The server of one node, not yet started."""
     services = Services(
@@ -71,9 +72,10 @@ def http_server(
         mailbox=store.mailbox,
         peers=connections,
         replication=replicator,
-        sign_in=sign_in,
         publishing=store.publishing,
         rpc=LocalCalls(table),
+        sign_in=sign_in,
+        webhooks=webhooks,
         now=clocks.wall,
         started=clocks.wall(),
         settings=HttpSettings(hosts=(config.http_host, *config.http_names)),

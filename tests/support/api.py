@@ -16,16 +16,19 @@ from api.idempotency import IDEMPOTENCY
 from api.server import HttpServer, bind
 from api.services import HttpSettings, Services
 from api.tokens import TOKENS
+from api.webhook_schedule import Patience
+from api.webhook_store import WEBHOOKS
+from api.webhooks import Webhooks
 from feeds.blobs import BLOBS, BlobLimits, Blobs
-from feeds.errors import FeedsError
+from feeds.errors import FeedsError, SequenceMismatch
 from feeds.message import JsonValue
 from replication.errors import InvalidAddress, ReplicationError
-from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState
+from replication.local_calls import LocalCalls
+from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState, Traffic
+from replication.rpc.methods import MethodTable
 from replication.sign_in import SignIn
 from tests.support.stores import Store, Ticking, open_store
-from replication.local_calls import LocalCalls
 
-from replication.rpc.methods import MethodTable
 TOKEN = "a-token-that-is-only-for-tests"
 BLOB_SIZE = 1_000_000
 """The largest blob that is taken here."""
@@ -45,6 +48,9 @@ class FakePeers:
 
     def peers(self) -> list[PeerInfo]:
         return list(self.known)
+
+    def traffic(self) -> Traffic:
+        return Traffic(3, 4, 1, 2, {"calls a second": 5})
 
     async def dial(self, address: str) -> PeerInfo:
         self.dialled.append(address)
@@ -106,6 +112,48 @@ class FakeReplication:
 
 
 @dataclass
+class FakeOwnFeed:
+    """What is known of our own feed's lock, on paper."""
+
+    store: Store
+    sequences: list[int] = field(default_factory=list)
+    """Sequences it was unlocked with."""
+
+    def status(self) -> dict[str, Any]:
+        ingest, log = self.store.ingest, self.store.log
+        sequence = log.sequence(self.store.own.id)
+        lock = self.store.publisher.lock
+        found = {"state": str(ingest.own_state), "sequence": sequence, "reported_by": 0, "reason": None, "unlock": None}
+        if lock is None:
+            return found
+        reason = {"code": str(lock.reason), "text": lock.text, "since": 1, "peer": None, "sequence": None}
+        unlock = {
+            "missing": ["a peer"],
+            "peers_needed": 2,
+            "agreeing": [],
+            "complete": [],
+            "ahead": [],
+            "quiet_seconds": 60.0,
+            "way_out": "wait",
+        }
+        return found | {"reason": reason, "unlock": unlock}
+
+    def reported(self, sequence: int) -> int:
+        return 3 if sequence == 1 else 0
+
+    async def history(self, limit: int = 100) -> list[dict[str, Any]]:
+        reason = {"reason": "no-mark", "sequence": 1, "peer": None, "claim": None, "detail": "by hand"}
+        return [{"at": 1, "kind": "forced"} | reason for _ in self.sequences]
+
+    async def unlock(self, sequence: int) -> None:
+        held = self.store.log.sequence(self.store.own.id)
+        if sequence != held:
+            raise SequenceMismatch(sequence, held)
+        self.sequences.append(sequence)
+        self.store.publisher.open()
+
+
+@dataclass
 class Api:
     """One node's HTTP side; `client` sends the token."""
 
@@ -114,6 +162,8 @@ class Api:
     store: Store
     peers: FakePeers
     replication: FakeReplication
+    methods: MethodTable
+    """What `POST /v1/rpc` finds; empty at first."""
     clock: Ticking
     client: httpx.AsyncClient
 
@@ -144,6 +194,16 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
     async with open_store(folder, components=[IDEMPOTENCY, TOKENS, WEBHOOKS, BLOBS], now=clock) as store:
         peers, replication, methods = FakePeers(), FakeReplication(), MethodTable()
         blobs = await Blobs.open(folder / "blobs", store.database, now=clock, limits=BlobLimits(max_size=BLOB_SIZE))
+        webhooks = await Webhooks.open(
+            store.database,
+            store.log,
+            store.live,
+            version="1.2.3",
+            now=clock,
+            random=lambda: 0.0,
+            patience=Patience(first=0.01, longest=0.02, failures=4),
+            timeout=0.5,
+        )
         services = Services(
             me=store.own.id,
             version="1.2.3",
@@ -158,9 +218,10 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             mailbox=store.mailbox,
             peers=peers,
             replication=replication,
+            publishing=FakeOwnFeed(store),
+            rpc=LocalCalls(methods),
             sign_in=SignIn(store.own, now=clock),
-    methods: MethodTable
-    """What `POST /v1/rpc` finds; empty at first."""
+            webhooks=webhooks,
             now=clock,
             started=clock.at,
             settings=settings or HttpSettings(),
@@ -215,5 +276,3 @@ def peer_info(feed: str, **changes: Any) -> PeerInfo:
         since=1_600_000_000_000,
     )
     return replace(info, **changes)
-            publishing=FakeOwnFeed(store),
-            rpc=LocalCalls(methods),
