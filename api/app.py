@@ -1,6 +1,7 @@
 """Puts the HTTP application together: `create_app(services)` is all that the node needs of this package's routes."""
 
 import copy
+from collections import Counter
 from typing import Any, Final
 
 import orjson
@@ -24,6 +25,7 @@ from api.routes import (
     compose,
     feeds,
     messages,
+    metrics,
     names,
     node,
     peers,
@@ -56,6 +58,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     publish.router,
     compose.router,
     node.router,
+    metrics.router,
     feeds.router,
     profiles.router,
     names.router,
@@ -82,16 +85,18 @@ def create_app(services: Services) -> FastAPI:
     """The ASGI application of one node."""
     kept = Tokens(services.database, services.now)
     access = Access(services.token, hosts=services.settings.hosts, origins=services.settings.origins, tokens=kept.grant)
+    answers: Counter[int] = Counter()
     app = FastAPI(
         version=services.version,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(Edge, access=access)],
+        middleware=[Middleware(Edge, access=access, answers=answers)],
         exception_handlers={HTTPException: _http_error},
     )
     app.state.services = services
+    app.state.answers = answers
     app.state.tokens = kept
     app.state.streams = set()
     app.state.downloads = set()

@@ -4,6 +4,7 @@ Plain ASGI, because a middleware with a task group of its own would buffer strea
 """
 
 import logging
+from collections import Counter
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -29,11 +30,12 @@ _HEADERS: Final = (
 
 
 class Edge:
-    """Wraps the whole application."""
+    """Wraps the whole application. answers -- counts them by the first figure of their status."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, answers: Counter[int]) -> None:
         self._app: Final = app
         self._access: Final = access
+        self._answers: Final = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -53,6 +55,9 @@ class Edge:
             return
         except Exception as error:
             await self._failed(error, answer, scope, receive)
+        finally:
+            if answer.status:
+                self._answers[answer.status // 100] += 1
 
     async def _failed(self, error: Exception, answer: "_Answer", scope: Scope, receive: Receive) -> None:
         problem = problem_of(error)
@@ -80,12 +85,13 @@ class _HeadAnswered(Exception):
 class _Answer:
     """Sends on what the application answers, with our headers, and without the body for HEAD."""
 
-    __slots__ = ("_send", "head", "started")
+    __slots__ = ("_send", "head", "started", "status")
 
     def __init__(self, send: Send, *, head: bool) -> None:
         self._send = send
         self.head = head
         self.started = False
+        self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -93,6 +99,7 @@ class _Answer:
             present = {name for name, _ in headers}
             message = {**message, "headers": [*headers, *(pair for pair in _HEADERS if pair[0] not in present)]}
             self.started = True
+            self.status = message["status"]
             await self._send(message)
         elif not self.head:
             await self._send(message)

@@ -48,6 +48,7 @@ GET /openapi.json
 GET /docs
 GET /v1/whoami
 GET /v1/status
+GET /metrics
 GET /v1/messages
 GET /v1/messages/{id}
 GET /v1/messages/{id}/raw

@@ -5,7 +5,7 @@ once every one of its texts is accounted for as added, here already, or rejected
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -67,6 +67,8 @@ class Deliveries:
         self._entrance: Final = asyncio.Lock()
         self._room: Final = asyncio.Event()
         self._closed = False
+        self.counts: Final[Counter[str]] = Counter()
+        """What became of texts since the start."""
 
     @property
     def waiting(self) -> bool:
@@ -182,6 +184,9 @@ class Deliveries:
             tips = {feed: self._sequence(feed) for feed in delivery.feeds}
             rejections = sorted(delivery.rejections, key=lambda rejection: rejection.index)
             delivery.answer.set_result(AddReport(delivery.added, delivery.duplicates, rejections, tips))
+        self.counts.update(rejection.kind for rejection in delivery.rejections)
+        self.counts["added"] += delivery.added
+        self.counts["duplicate"] += delivery.duplicates
         del self._open[delivery.number]
         self._in_flight -= delivery.size
         self._room.set()

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -184,6 +184,11 @@ class Ingest:
 
     async def close(self) -> None:
         """Finish every delivery that was let in, then end the workers. May be called twice."""
+    @property
+    def counts(self) -> Counter[str]:
+        """What became of texts that were delivered since the start: `added`, `duplicate`, and kinds of rejections."""
+        return self._deliveries.counts
+
         self._closing = True
         self._deliveries.close()
         self._work.set()

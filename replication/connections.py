@@ -8,9 +8,10 @@ invites and rooms feed the address book; this file only dials from it.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from replication.errors import ConnectionClosed, DialFailed, InvalidAddress, Rem
 from replication.limits import DEFAULT_LIMITS, LOCAL_LIMITS, Limits
 from replication.methods.ping import keep_pinging
 from replication.peer import Peer, PeerConfig, answer_stream, connect_peer, listen_local, listen_peers
-from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState
+from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState, Traffic
 from replication.redial import Redialler
 from replication.replicator import Clocks, Replicator
 from replication.rpc.bodies import Payload
@@ -121,6 +122,7 @@ class Connections:
         self._subscribers: list[Callable[[PeerEvent], None]] = []
         self._stopping = False
         self.refused: Final[list[int]] = [0]
+        self._past = Traffic(0, 0, 0, 0, {})
         replicator.on_refused(self._hang_up_on)
 
     # ---- life
@@ -222,6 +224,13 @@ class Connections:
         found = [self._info(link) for link in self._links if not _is_program(link)]
         connected = {info.id for info in found}
         return found + [self._idle_info(known) for known in self._book.all() if known.peer not in connected]
+
+    def traffic(self) -> Traffic:
+        """What went over connections with peers so far."""
+        found = self._past
+        for link in self._links:
+            found = _with(found, link)
+        return replace(found, refused=self.refused[0])
 
     def connected(self, peer: str) -> PeerInfo | None:
         """The newest live connection with a peer."""
@@ -422,6 +431,7 @@ class Connections:
             error = "internal error"
         finally:
             self._links.discard(link)
+            self._past = _with(self._past, link)
             peer.connection.abort()
             self._ended(link, error or (str(peer.connection.error) if peer.connection.error else None))
 
@@ -542,6 +552,20 @@ class Connections:
 def _is_program(link: _Link) -> bool:
     """A program of the node's own user, which is no peer."""
     return link.peer.local
+
+
+def _with(traffic: Traffic, link: _Link) -> Traffic:
+    """Also what went over one connection."""
+    if _is_program(link):
+        return traffic
+    connection = link.peer.connection
+    return Traffic(
+        traffic.bytes_in + connection.bytes_in,
+        traffic.bytes_out + connection.bytes_out,
+        traffic.connections + 1,
+        traffic.refused,
+        Counter(traffic.breaches) + connection.breaches,
+    )
 
 
 def _first(group: BaseExceptionGroup[RemoteError]) -> BaseException:

@@ -1,5 +1,6 @@
 """What the node can tell about a peer: plain data for the API, the local RPC methods and the logs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -41,6 +42,64 @@ class PeerInfo:
     failures: int = 0
     redial_in: float | None = None
     error: str | None = None
+    reason: str = ""
+    """Why it is dialled, or is not; empty for connections that others opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went over all connections since the start, those that are over included."""
+
+    bytes_in: int
+    bytes_out: int
+    connections: int
+    """Connections with peers that came about."""
+    refused: int
+    """Callers that were turned away in or before the handshake."""
+    breaches: Mapping[str, int]
+    """How often which limit held a peer back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the scheduler last decided about an address: "dial", "wait", "hang-up" or "forget".
+
+    Milliseconds since the epoch: `at` when it came to that, `until` when time alone changes it.
+    """
+
+    what: str
+    reason: str
+    at: int
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPeer:
+    """An address that we know, connected or not. Times are integer milliseconds since the epoch.
+
+    `group` is the quota in which a connection counts; with `autoconnect` a person picked it; `staged` ones are known
+    only for now. `decision`, `reason` and `decided` are the scheduler's last word.
+    """
+
+    id: str
+    address: str
+    source: str
+    kind: str
+    origin: str
+    group: str
+    autoconnect: bool
+    staged: bool
+    state: PeerState
+    hops: int | None
+    failures: int
+    first_heard: int
+    last_success: int | None
+    last_failure: int | None
+    next_try: int | None
+    error: str | None
+    decision: str
+    reason: str
+    decided: int | None
 
 
 @dataclass(frozen=True, slots=True)

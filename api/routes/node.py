@@ -1,10 +1,5 @@
 """The node itself: what it is, who it is, how it does, whether it lives."""
 
-import os
-import resource
-import shutil
-import sys
-from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter
@@ -14,6 +9,7 @@ from starlette.responses import Response
 from api.answers import document
 from api.errors import Problem
 from api.events import open_streams
+from api.footprint import database_bytes, free_bytes, resident_bytes
 from api.models import Health, Info, Status, Whoami
 from api.negotiation import Form
 from api.openapi import also
@@ -98,7 +94,7 @@ async def status(request: Request) -> Response:
         "streams": {"open": open_streams(request.app)},
         "blobs": _blobs(services),
         "disk": _disk(services),
-        "memory": {"resident_bytes": _resident_bytes()},
+        "memory": {"resident_bytes": resident_bytes()},
     }
     return document(request, value)
 
@@ -130,17 +126,4 @@ def _blobs(services: Services) -> dict[str, int]:
 
 def _disk(services: Services) -> dict[str, int]:
     path = services.database.path
-    files = (path, path.with_name(path.name + "-wal"))
-    return {
-        "database_bytes": sum(file.stat().st_size for file in files if file.exists()),
-        "free_bytes": shutil.disk_usage(path.parent).free,
-    }
-
-
-def _resident_bytes() -> int:
-    """Memory that this process occupies now; where that is not to be had, the most it ever did."""
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+    return {"database_bytes": database_bytes(path), "free_bytes": free_bytes(path)}
