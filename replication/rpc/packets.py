@@ -1,8 +1,9 @@
 """The muxrpc frame codec (protocol.md section 6), pure.
 
 A frame is a header of nine bytes, ``u8 flags ‖ u32 length ‖ i32 number`` (big-endian), and a body.
-A frame of length zero, whatever its flags, is the goodbye: that is how deployed decoders read it, so
-an empty body can never be sent.
+A frame of length zero is the goodbye, whatever its flags: that is how deployed decoders read it, so
+an empty body can never be sent. But deployed nodes send one nevertheless, after a blob whose size is
+a multiple of 64 KiB: an empty piece of bytes is passed over.
 
 The decoder works in runs: frames that follow each other with the same flags and number - the messages
 of a feed on their way - come out as one ``Run`` with a list of bodies, which is what makes receiving
@@ -100,6 +101,9 @@ class FrameDecoder:
         while size - at >= HEADER_SIZE:
             flags, length, number = unpack(data, at)
             if not length:
+                if flags == STREAM:
+                    at += HEADER_SIZE
+                    continue
                 self.goodbye = True
                 break
             if length > unasked:

@@ -34,6 +34,21 @@ def vector_body(entry: dict[str, Any]) -> Body:
             return Body(BodyType.BINARY, bytes.fromhex(entry["body"]))
 
 
+def test_an_empty_piece_of_bytes_is_passed_over_and_no_goodbye() -> None:
+    empty = struct.pack(">BIi", STREAM, 0, -3)
+    whole = frame(Body(BodyType.BINARY, b"ab"), -3, STREAM)
+    end = frame(Body(BodyType.JSON, b"true"), -3, STREAM | END)
+    reader = decoder()
+    assert reader.decode(whole + empty + whole + empty + end) == [
+        Run(STREAM, -3, [b"ab", b"ab"]),
+        Run(STREAM | END | 2, -3, [b"true"]),
+    ]
+    assert not reader.goodbye
+    assert not reader.partial
+    assert reader.decode(empty + GOODBYE) == []
+    assert reader.goodbye
+
+
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["label"])
 def test_vector(entry: dict[str, Any]) -> None:
     data, reader = bytes.fromhex(entry["frame_hex"]), decoder()
