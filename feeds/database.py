@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
 
 from feeds.errors import FeedsError, StoreError
 
-__all__ = ["Component", "Database", "Migration", "store_error"]
+__all__ = ["Component", "Database", "Guard", "Migration", "store_error"]
 
 T = TypeVar("T")
 
@@ -72,10 +72,21 @@ class Component(NamedTuple):
     migrations: Sequence[Migration]
 
 
+class Guard(Protocol):
+    """What must happen around the commit of a transaction that holds a job of its kind; runs in the writer's thread."""
+
+    def before_commit(self, connection: sqlite3.Connection) -> None:
+        """After all jobs. What it raises undoes the whole transaction."""
+
+    def after_commit(self) -> None:
+        """Before anybody is told. It must not raise."""
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
     run: Callable[[sqlite3.Connection], Any]
     durable: bool
+    guard: Guard | None
     after_commit: Callable[[Any], None] | None
     future: "asyncio.Future[Any]"
 
@@ -147,12 +158,14 @@ class Database:
         job: Callable[[sqlite3.Connection], T],
         *,
         durable: bool = False,
+        guard: Guard | None = None,
         after_commit: Callable[[T], None] | None = None,
     ) -> T:
         """Run `job` inside the writer's next transaction and return its result once that is committed.
 
         The job runs in the database's thread; it must not commit or roll back. When it raises, only its own changes are
-        undone. durable -- the commit survives a power loss. after_commit -- called in the event loop with the result
+        undone. durable -- the commit survives a power loss. guard -- called around the commit, once for all jobs that
+        name the same one. after_commit -- called in the event loop with the result
         right after the commit and before any waiting caller goes on, also when the caller was cancelled meanwhile.
         A caller cancelled before its job starts takes it out of the queue. Waits while the queue is full.
         Raises what the job raises; StoreError when the store fails.
@@ -162,7 +175,7 @@ class Database:
             self._room.release()
             raise StoreError("the database is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Job(job, durable, after_commit, future))
+        self._queue.append(_Job(job, durable, guard, after_commit, future))
         self._wake.set()
         return await future
 
@@ -241,6 +254,8 @@ class Database:
             outcomes = await _in_thread(self._writer, lambda connection: _transaction(connection, jobs))
         except sqlite3.Error as error:
             outcomes = [_Failure(store_error(error), error) for _ in jobs]
+        except StoreError as error:
+            outcomes = [_Failure(StoreError(str(error)), error.__cause__) for _ in jobs]
         except Exception as error:  # a job hid the loss of the transaction behind an error of its own
             outcomes = [_Failure(StoreError(f"the transaction was lost: {error!r}"), error) for _ in jobs]
         for job, outcome in zip(jobs, outcomes, strict=True):
@@ -251,7 +266,7 @@ class _Failure(NamedTuple):
     """What became of a job that raised."""
 
     error: Exception
-    cause: Exception | None
+    cause: BaseException | None
 
 
 def _settle(job: _Job, outcome: object) -> None:
@@ -280,12 +295,23 @@ def _transaction(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> list[o
     connection.execute("BEGIN IMMEDIATE")
     try:
         outcomes = [_attempt(connection, job) for job in jobs]
+        guards = _guards(jobs, outcomes)
+        for guard in guards:
+            guard.before_commit(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    for guard in guards:
+        guard.after_commit()
     return outcomes
+
+
+def _guards(jobs: Sequence[_Job], outcomes: Sequence[object]) -> list[Guard]:
+    """Those of the jobs that succeeded, each once."""
+    found = [job.guard for job, outcome in zip(jobs, outcomes, strict=True) if not isinstance(outcome, _Failure)]
+    return [guard for guard in dict.fromkeys(found) if guard is not None]
 
 
 def _attempt(connection: sqlite3.Connection, job: _Job) -> object:

@@ -102,12 +102,13 @@ class WrongBlob(FeedsError):
 
 
 class FeedLocked(FeedsError):
-    """Our own feed may not be written to. state is "locked" or "forked"; reason says why, for people."""
+    """Our own feed may not be written to. state is "locked" or "forked"; reason and way_out are for people."""
 
-    def __init__(self, state: str, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, state: str, reason: str, way_out: str = "") -> None:
+        super().__init__(f"{reason}. {way_out}" if way_out else reason)
         self.state: Final = state
         self.reason: Final = reason
+        self.way_out: Final = way_out
 
 
 class ForkedFeed(FeedLocked):

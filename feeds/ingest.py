@@ -169,7 +169,9 @@ class Ingest:
                 also(connection, entry)
             return written, entry
 
-        _, entry = await self._database.write(job, durable=True, after_commit=lambda done: self._committed(done[0]))
+        _, entry = await self._database.write(
+            job, durable=True, guard=self._publisher.mark, after_commit=lambda done: self._committed(done[0])
+        )
         return entry
 
     def dry_run(self, content: JsonObject | str, *, recps: Sequence[JsonValue] | None = None) -> Draft:
@@ -408,6 +410,8 @@ class Ingest:
     def _append(self, connection: sqlite3.Connection, runs: list[Run], forks: list[ForkFound]) -> _Written:
         received = int(self._now() * 1000)
         appended = self._log.append(connection, runs, received)
+        if any(run.author == self._publisher.id for _, run in appended.runs):
+            self._publisher.delivered(received)
         recorded = self._log.record_forks(connection, forks, received)
         return _Written(appended, recorded, self._indexer.apply(connection, appended))
 

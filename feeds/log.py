@@ -201,6 +201,13 @@ class Log:
         """The evidence for every forked feed, oldest first."""
         return await self._database.read(log_rows.all_forks)
 
+    async def fork(self, feed: str) -> Fork | None:
+        """The evidence for one feed's fork."""
+        number = self._tips.number(feed)
+        if number is None or self._tips.state(feed) != "forked":
+            return None
+        return await self._database.read(lambda connection: log_rows.fork_of(connection, number, feed))
+
     # Writes: the first three are for a writer's job, in its thread; the last for the event loop after its commit.
 
     append = staticmethod(log_writing.append)

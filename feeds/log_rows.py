@@ -215,6 +215,14 @@ def read_growth(connection: sqlite3.Connection, position: int, limit: int) -> tu
     return last, dict(rows.fetchall())
 
 
+def fork_of(connection: sqlite3.Connection, number: int, feed: str) -> Fork | None:
+    """The evidence for the fork of the feed with this number."""
+    row = connection.execute(
+        "SELECT sequence, first, second, found_at, source FROM fork WHERE author=?", (number,)
+    ).fetchone()
+    return None if row is None else Fork(feed, *row)
+
+
 def all_forks(connection: sqlite3.Connection) -> list[Fork]:
     """The evidence for every forked feed, oldest first."""
     rows = connection.execute(

@@ -1,8 +1,8 @@
 """The only place that signs messages of our own feed, and the state that says whether it may.
 
 A message is made inside the writer's turn, from the tip that the same transaction reads, so two publishes cannot take
-one sequence. States: open; locked, when the store may be older than what we once published (the rules that lock and
-unlock are to come and have their place in `Publisher.check`); forked, when two branches of our feed are known: final.
+one sequence. States: open; locked, when the store may be older than what we once published (`publisher_state` has the
+reasons, `publishing` the way out); forked, when two branches of our feed are known: final.
 """
 
 import math
@@ -16,6 +16,8 @@ from feeds.formats.base import FeedFormat
 from feeds.keys import Keypair
 from feeds.message import Draft, JsonObject, JsonValue, Message, Tip
 from feeds.private import sealing
+from feeds.publisher_state import WAY_OUT, Lock, Reason
+from feeds.publishing_mark import MarkKeeper
 from feeds.validation import check_next
 
 __all__ = ["Publisher", "State"]
@@ -40,25 +42,47 @@ class Publisher:
         form: FeedFormat,
         *,
         hmac_key: bytes | None = None,
+        mark: MarkKeeper | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """random -- so many random bytes, for encrypting."""
+        """mark -- written around each commit of what is signed here. random -- so many random bytes, for encrypting."""
         self._keypair: Final = keypair
         self._format: Final = form
         self._hmac_key: Final = hmac_key
         self._random: Final = random
-        self._locked_because: str | None = None
+        self.mark: Final = mark
+        self._lock: Lock | None = None
 
     @property
     def id(self) -> str:
         """Our feed."""
         return self._keypair.id
 
+    @property
+    def lock(self) -> Lock | None:
+        """Why nothing may be signed, None when it may."""
+        return self._lock
+
+    def close(self, lock: Lock) -> None:
+        """Sign nothing more, from now on and from any thread. The first reason stays."""
+        self._lock = self._lock or lock
+
+    def open(self) -> None:
+        """Sign again: the lock was found to be without reason, or taken off."""
+        self._lock = None
+
+    def delivered(self, now: int) -> None:
+        """Messages of our feed came from outside, so somebody published them elsewhere, or we had lost them.
+
+        Called in the writer's turn: nothing is signed after them. now -- ms since 1970.
+        """
+        self.close(Lock(Reason.DELIVERED, now))
+
     def state(self, forked: bool) -> State:
         """State of our feed, given whether the log knows two branches of it."""
         if forked:
             return State.FORKED
-        return State.OPEN if self._locked_because is None else State.LOCKED
+        return State.OPEN if self._lock is None else State.LOCKED
 
     def check(self, forked: bool) -> None:
         """Raise FeedLocked or ForkedFeed unless the feed may be written to."""
@@ -68,7 +92,8 @@ class Publisher:
                     "two branches of this feed are known, so nothing more can be published under this identity"
                 )
             case State.LOCKED:
-                raise FeedLocked(State.LOCKED.value, self._locked_because or "")
+                reason = "" if self._lock is None else self._lock.text
+                raise FeedLocked(State.LOCKED.value, f"our feed is locked: {reason}", WAY_OUT)
             case State.OPEN:
                 pass
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from feeds.errors import InvalidRef
+from feeds.refs import FeedRef
 from node.errors import UsageError
 
 MAIN_NETWORK_KEY = "1KHLiKZvAvjbY1ziZEHMXawbCEIM6qwjCDm3VYRan/s="

@@ -45,7 +45,13 @@ def load_or_create(path: Path) -> Keypair:
     keypair = load(path)
     if keypair is not None:
         return keypair
+    from feeds.publishing import begin_install  # with the store behind it, which few commands need
+
     keypair = Keypair.generate()
+    try:
+        begin_install(path.parent, keypair.id)  # first: a key without it counts as imported and starts locked
+    except OSError as error:
+        raise _unusable(path, f"the files beside it cannot be written ({error.strerror})") from None
     if not write_once(path, format_key_file(keypair).encode()):
         keypair = load(path)  # somebody else made it between our two looks
         if keypair is None:

@@ -20,7 +20,7 @@ from feeds.log import Log
 from feeds.views.social_graph import SocialGraph
 from replication import policy as policies
 from replication import progress
-from replication.ebt.driver import EbtDriver
+from replication.ebt.driver import EbtDriver, OwnFeed
 from replication.ebt.remembered import RememberedClocks
 from replication.ebt.state import EbtState
 from replication.exchange import Exchange
@@ -63,6 +63,7 @@ class Replicator:
         max_hops: int,
         requests: Mapping[str, bool],
         limits: Limits,
+        own: OwnFeed | None = None,
     ) -> None:
         self.me = me
         self.growth = Growth(log, live)
@@ -93,6 +94,7 @@ class Replicator:
             feed_format=feed_format,
             may_serve=self.may_serve,
             now=clocks.now,
+            own=None if own is None else (me, own),
         )
 
     @classmethod
@@ -109,8 +111,9 @@ class Replicator:
         clocks: Clocks,
         max_hops: int = policies.DEFAULT_HOPS,
         limits: Limits = DEFAULT_LIMITS,
+        own: OwnFeed | None = None,
     ) -> "Replicator":
-        """Load the requests made by hand and work out the first policy."""
+        """Load the requests made by hand and work out the first policy. own -- who watches over our own feed."""
         requests = await database.read(
             lambda connection: dict(connection.execute("SELECT feed, replicate FROM feed_request"))
         )
@@ -126,6 +129,7 @@ class Replicator:
             max_hops=max_hops,
             requests={feed: bool(replicate) for feed, replicate in requests.items()},
             limits=limits,
+            own=own,
         )
         replicator._begin()
         return replicator
@@ -151,6 +155,10 @@ class Replicator:
                 group.create_task(self._measure(), name="rate")
         finally:
             unsubscribe()
+
+    async def remembered(self, feed: str) -> dict[str, int]:
+        """What each peer was last known to have of a feed, also of those that are not connected."""
+        return await RememberedClocks(self._database, self._clocks.wall).of_feed(feed)
 
     async def close(self) -> None:
         """Save what peers have; to be called when no connection is left."""

@@ -10,12 +10,13 @@ from starlette.responses import Response
 from api.answers import document
 from api.errors import Problem
 from api.ids import FEED_PATH, feed_in
-from api.models import Feed, FeedList, MessageList
+from api.models import Feed, FeedList, ForkProof, MessageList
 from api.negotiation import Form
 from api.openapi import also, describe, listing
 from api.paging import PAGE, Chunk, Mark, is_descending, list_answer
 from api.parameters import Parameter, whole
 from api.services import Services, feed_state, services_of
+from feeds import fork_proof
 from feeds.log import FeedInfo
 
 __all__ = ["router"]
@@ -61,6 +62,20 @@ async def feed_messages(request: Request) -> Response:
     feed = _known(services, feed_in(request)).id
     fetch = _FeedFetch(services, feed, AFTER.of(request) or 0, descending=is_descending(request))
     return await list_answer(request, fetch, name="feed")
+
+
+@router.get(
+    "/{id:path}/proof",
+    summary="Proof that a feed is forked",
+    responses=also(200, ForkProof, "Two messages that contradict each other", Form.MSGPACK),
+    openapi_extra=describe(path=FEED_PATH),
+)
+async def proof(request: Request) -> Response:
+    feed = feed_in(request)
+    fork = await services_of(request).log.fork(feed)
+    if fork is None:
+        raise Problem("not-found", f"No fork of {feed} is known here.")
+    return document(request, fork_proof.export(feed, fork.sequence, fork.first, fork.second))
 
 
 @router.get(

@@ -60,12 +60,7 @@ async def info(request: Request) -> Response:
 async def whoami(request: Request) -> Response:
     services = services_of(request)
     sequence = services.log.sequence(services.me)
-    value = {
-        "id": services.me,
-        "uri": FeedRef.parse(services.me).uri,
-        "sequence": sequence,
-        "state": feed_state(services, services.me),
-    }
+    value = {"id": services.me, "uri": FeedRef.parse(services.me).uri, **services.publishing.status()}
     return document(request, value, headers={"ETag": f'"{sequence}"'})
 
 

@@ -43,6 +43,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("version", "identity:version", "", "print the version"),
     Command("whoami", "identity:whoami", "", "print the id of this node"),
     Command("status", "status:status", "", "what the running node holds and does"),
+    Command("unlock", "unlock:unlock", "[--sequence N]", "why our feed is locked; with its last number: open it by hand"),
+    Command("proof", "proof:proof", "ID | --verify FILE|-", "proof that a feed is forked: print it, or check one"),
     Command("manifest", "remote:manifest", "", "every muxrpc method of the running node"),
     Command("post", "writing:post", "[TEXT|-] [--channel C] [--warning W]", "publish a post", group="people"),
     Command("reply", "writing:reply", "ID [TEXT|-] [--warning W]", "answer a message", group="people"),

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from feeds.errors import FeedsError
 from feeds.formats.base import FeedFormat
@@ -37,6 +37,16 @@ class Ending(Enum):
     REPLACED = "the peer has a newer session"
 
 
+class OwnFeed(Protocol):
+    """Who must hear what peers show of our own feed (`feeds.publishing`)."""
+
+    def shows(self, peer: str, sequence: int) -> None:
+        """A connected peer has the feed up to a sequence, as it says; -1: it does not replicate it."""
+
+    def left(self, peer: str) -> None:
+        """The session with the peer has ended."""
+
+
 class EbtDriver:
     """EBT for the classic feeds of one node. `run` must be running while sessions are."""
 
@@ -50,8 +60,13 @@ class EbtDriver:
         feed_format: FeedFormat,
         may_serve: Callable[[str, str], bool],
         now: Callable[[], float],
+        own: tuple[str, OwnFeed] | None = None,
     ) -> None:
-        """`may_serve(feed, peer)`: whether messages of the feed may be sent to the peer at this moment."""
+        """`may_serve(feed, peer)`: whether messages of the feed may be sent to the peer at this moment.
+
+        `own`: our feed, and who watches over it. Peers are then asked for it in each session, whatever is remembered:
+        a store that is older than it knows would remember what was true when it was copied.
+        """
         self.state = state
         self._log = log
         self._growth = growth
@@ -59,6 +74,7 @@ class EbtDriver:
         self._format = feed_format
         self._may_serve = may_serve
         self._now = now
+        self._own = own
         self._sessions: dict[str, Session] = {}
         self._unsaved: dict[str, dict[str, int]] = {}
 
@@ -73,6 +89,8 @@ class EbtDriver:
         remembered = self._unsaved.get(peer)
         if remembered is None:
             remembered = await self._remembered.load(peer)
+        if self._own is not None:
+            remembered = {feed: claim for feed, claim in remembered.items() if feed != self._own[0]}
         session = Session(
             peer,
             duplex,
@@ -82,6 +100,7 @@ class EbtDriver:
             feed_format=self._format,
             allowed=lambda feed: self._may_serve(feed, peer),
             pump=self.pump,
+            spoke=lambda: self._spoke(peer),
             now=self._now,
         )
         older = self._sessions.get(peer)
@@ -112,8 +131,15 @@ class EbtDriver:
         if self._sessions.get(session.peer) is session:
             del self._sessions[session.peer]
             self._unsaved[session.peer] = clock
+            if self._own is not None:
+                self._own[1].left(session.peer)
         session.over.set()
         self.pump()
+
+    def _spoke(self, peer: str) -> None:
+        """Tell who watches over our own feed what the peer shows of it."""
+        if self._own is not None and (sequence := self.state.shown(peer, self._own[0])) is not None:
+            self._own[1].shows(peer, sequence)
 
     def has_session(self, peer: str) -> bool:
         """Whether an EBT stream with the peer is open."""

@@ -37,6 +37,19 @@ class RememberedClocks:
 
         return await self._database.read(read)
 
+    async def of_feed(self, feed: str) -> dict[str, int]:
+        """What each peer was last known to have of one feed: {peer: sequence}."""
+
+        def read(connection: sqlite3.Connection) -> dict[str, int]:
+            row = connection.execute("SELECT id FROM clock_feed WHERE ref=?", (feed,)).fetchone()
+            if row is None:
+                return {}
+            key = struct.pack("<I", row[0])
+            rows = connection.execute("SELECT peer, clock FROM peer_clock")
+            return {peer: sequence for peer, clock in rows if (sequence := _entry(clock, key)) is not None}
+
+        return await self._database.read(read)
+
     async def save(self, clocks: Mapping[str, Mapping[str, int]]) -> None:
         """Save the clocks of several peers in one transaction: {peer: {feed: sequence}}."""
         now = int(self._wall_clock() * 1000)
@@ -63,6 +76,17 @@ class RememberedClocks:
             connection.execute("DELETE FROM peer_clock WHERE peer=?", (peer,))
 
         await self._database.write(write)
+
+
+def _entry(clock: bytes, key: bytes) -> int | None:
+    """The sequence that stands behind a feed's number."""
+    at = clock.find(key)
+    while at >= 0 and at % _PAIR.size:
+        at = clock.find(key, at + 1)
+    if at < 0 or at + _PAIR.size > len(clock):
+        return None
+    sequence: int = _PAIR.unpack_from(clock, at)[1]
+    return sequence
 
 
 def _refs(connection: sqlite3.Connection, numbers: list[int]) -> dict[int, str]:

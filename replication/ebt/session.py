@@ -40,7 +40,7 @@ class Breached(Exception):
 class Session:
     """Runs until either side ends the stream.
 
-    `pump` is called after each event given to the machine. `allowed(feed)` is asked before messages are sent: a block
+    `pump` is called after each event given to the machine, `spoke` after those that the peer's words are. `allowed(feed)` is asked before messages are sent: a block
     that came with the very messages it forbids may not have reached the machine yet.
     """
 
@@ -55,6 +55,7 @@ class Session:
         feed_format: FeedFormat,
         allowed: Callable[[str], bool],
         pump: Callable[[], None],
+        spoke: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
         self.peer = peer
@@ -71,6 +72,7 @@ class Session:
         self._format = feed_format
         self._allowed = allowed
         self._pump = pump
+        self._spoke = spoke
         self._now = now
         self._wake = asyncio.Event()
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -105,6 +107,7 @@ class Session:
         while bodies := await self._duplex.read_batch():
             self.heard = self.active = True
             texts = self._sort(bodies)
+            self._spoke()
             self._pump()
             if texts:
                 await self._intake.put(texts)

@@ -413,6 +413,13 @@ class EbtState:
         source = None if f is None else self._sources.of(f)
         return status.of_feed(self._feeds, feed, None if source is None else source.id, self._peers.values())
 
+    def shown(self, peer: str, feed: str) -> int | None:
+        """What ``peer`` showed in this session that it has of ``feed``: -1 for nothing, None if it did not say."""
+        table, f = self._peers.get(peer), self._feeds.index.get(feed)
+        if table is None or f is None or not table.flags[f] & (HEARD | PROVEN):
+            return None
+        return table.claims[f]
+
     def peer_status(self, peer: str) -> PeerStatus | None:
         """Figures of one session; None if there is none. Looks at every feed."""
         table = self._peers.get(peer)

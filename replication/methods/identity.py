@@ -36,6 +36,7 @@ def methods(services: MethodServices, manifest_for: Callable[[Caller], Manifest]
             "version": services.version,
             "state": str(services.ingest.own_state),
             "sequence": services.log.sequence(services.me),
+            "publishing": None if services.publishing is None else services.publishing.status(),
             "log": {"position": services.log.position, "feeds": len(services.log.clock())},
             "index": {"ready": not services.indexer.behind, "behind": services.indexer.behind},
             "peers": {

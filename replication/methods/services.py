@@ -11,6 +11,7 @@ from feeds.ingest import Ingest
 from feeds.live import Live
 from feeds.log import Log
 from feeds.mailbox import Mailbox
+from feeds.publishing import Publishing
 from feeds.views.social_graph import SocialGraph
 from replication.address_book import Remembered
 from replication.blob_exchange import BlobExchange
@@ -58,3 +59,5 @@ class MethodServices:
     sign_in: SignIn
     hub: Callable[[], Hub]
     wall_clock: Callable[[], float]
+    publishing: Publishing | None = None
+    """Who watches over our own feed; None in a node that always may publish."""

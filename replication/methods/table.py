@@ -16,6 +16,7 @@ from replication.methods import (
     messages,
     ping,
     private,
+    publishing,
     replicate,
     streams,
 )
@@ -30,6 +31,7 @@ def all_methods(
     yield from identity.methods(services, manifest_for)
     yield from messages.methods(services)
     yield from private.methods(services)
+    yield from publishing.methods(services)
     yield from history.methods(services, limits)
     yield from streams.methods(services)
     yield from links.methods(services)
