@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
-from feeds import log_rows, log_writing
+from feeds import claimed_times, log_rows, log_writing
+from feeds.claimed_times import Claim
 from feeds.database import Database
 from feeds.log_rows import Entry, Extract, Fork, entries_at, entry_of, key8, message_id
 from feeds.log_writing import Appended, ForkFound, Own, Recorded, Run
@@ -37,6 +38,8 @@ __all__ = [
 
 DEFAULT_MAX_BYTES: Final = 1 << 20
 RECENT_LIMIT: Final = 100_000
+CLAIMS_LIMIT: Final = 200_000
+"""Messages claimed between two times that are looked at for one type."""
 _INT64: Final = 1 << 63
 
 
@@ -44,8 +47,17 @@ class TypeIndex(Protocol):
     """Positions of the messages of one type, as the message_types view answers it."""
 
     def __call__(
-        self, connection: sqlite3.Connection, type: str, *, after: int, limit: int, author: int | None, descending: bool
-    ) -> list[int]: ...
+        self,
+        connection: sqlite3.Connection,
+        type: str,
+        *,
+        after: int,
+        limit: int,
+        author: int | None,
+        descending: bool,
+        among: Collection[int] | None = None,
+    ) -> list[int]:
+        """among -- only these positions count, if given."""
 
 
 class Log:
@@ -164,6 +176,68 @@ class Log:
             return entries_at(connection, positions)
 
         return await self._database.read(by_type)
+
+    async def in_claimed_order(
+        self, start: Claim, far: float, limit: int, *, end: int, descending: bool = False
+    ) -> list[tuple[Claim, Entry]]:
+        """Messages in the order of claimed times, after a place (descending: before it) as far as the time `far`.
+
+        end -- the last position that counts.
+        """
+        await self._index_claims()
+
+        def read(connection: sqlite3.Connection) -> list[tuple[Claim, Entry]]:
+            claims = claimed_times.in_order(connection, start, far, end, limit, descending=descending)
+            entries = {entry.position: entry for entry in entries_at(connection, [claim.position for claim in claims])}
+            return [(claim, entries[claim.position]) for claim in claims if claim.position in entries]
+
+        return await self._database.read(read)
+
+    async def claimed_within(
+        self,
+        low: float,
+        high: float,
+        *,
+        after: int,
+        limit: int,
+        author: str | None = None,
+        type: str | None = None,
+        descending: bool = False,
+    ) -> tuple[list[Entry], int | None]:
+        """Messages claimed between two times (both count) in receive order after a position (descending: before it).
+
+        With them the position from which to go on, None at the end.
+        """
+        number = None if author is None else self._tips.number(author)
+        index = self._type_index
+        if author is not None and number is None:
+            return [], None
+        if type is not None and index is None:
+            raise ValueError("this log was opened without an index of types")
+        await self._index_claims()
+
+        def read(connection: sqlite3.Connection) -> tuple[list[Entry], int | None]:
+            most = limit if type is None else CLAIMS_LIMIT
+            found = claimed_times.within(
+                connection, low, high, after=after, limit=most + 1, author=number, descending=descending
+            )
+            following = found[most - 1] if len(found) > most else None
+            chosen = found = found[:most]
+            if type is not None and index is not None:
+                chosen = index(
+                    connection, type, after=after, limit=limit + 1, author=None, descending=descending, among=found
+                )
+                if len(chosen) > limit:
+                    chosen = chosen[:limit]
+                    following = chosen[-1]
+            return entries_at(connection, chosen), following
+
+        return await self._database.read(read)
+
+    async def _index_claims(self) -> None:
+        """Bring the index of claimed times to the end of the log."""
+        while self._database.peek(claimed_times.lacking) > 0:
+            await self._database.write(claimed_times.extend)
 
     async def appended_after(self, position: int, limit: int = 10_000) -> tuple[int, dict[str, int]]:
         """Which feeds grew after a position, and their sequence then; with the position this answer reaches to.

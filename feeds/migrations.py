@@ -6,6 +6,7 @@ the first eight of them as an integer (not unique: whoever finds a row compares 
 
 from typing import Final
 
+from feeds import claimed_times
 from feeds.database import Component, Migration
 from feeds.tiered_index import TieredIndex
 
@@ -37,5 +38,6 @@ FEEDS: Final = Component(
                 "WITHOUT ROWID",
             ),
         ),
+        Migration(2, claimed_times.SCHEMA),
     ),
 )

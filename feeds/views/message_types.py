@@ -1,7 +1,8 @@
 """View: which messages have which type, in receive order. Private messages (content is a string) have none here."""
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from feeds.bulk_insert import BulkInsert
@@ -43,15 +44,28 @@ class MessageTypes:
 
 
 def positions(
-    connection: sqlite3.Connection, type: str, *, after: int, limit: int, author: int | None, descending: bool
+    connection: sqlite3.Connection,
+    type: str,
+    *,
+    after: int,
+    limit: int,
+    author: int | None,
+    descending: bool,
+    among: Collection[int] | None = None,
 ) -> list[int]:
-    """Positions of the messages of a type, of one author (by number) if given; the log's TypeIndex."""
+    """Positions of the messages of a type, of one author (by number) or among some if given; the log's TypeIndex."""
     row = connection.execute("SELECT id FROM message_type_name WHERE name=?", (storable(type),)).fetchone()
     if row is None:
         return []
     number = row[0]
     compare, order = ("<", "DESC") if descending else (">", "ASC")
-    if author is None:
+    if among is not None:
+        found = connection.execute(
+            "SELECT t.position FROM json_each(?) p CROSS JOIN message_type t ON t.type=? AND t.position=p.value "  # noqa: S608
+            f"WHERE t.position{compare}? ORDER BY t.position {order} LIMIT ?",
+            (json.dumps(list(among)), number, after, limit),
+        )
+    elif author is None:
         found = connection.execute(
             f"SELECT position FROM message_type WHERE type=? AND position{compare}? ORDER BY position {order} LIMIT ?",  # noqa: S608 - two constants
             (number, after, limit),

@@ -5,12 +5,10 @@ Bounds (gt, gte, lt, lte) are times of receipt in milliseconds, as in the old sb
 times that authors claim.
 """
 
-import asyncio
 import re
-from array import array
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 
+from feeds.claimed_times import FIRST, LAST, Claim
 from feeds.live import Live
 from feeds.log import Entry, Log
 from feeds.message import JsonValue
@@ -24,8 +22,7 @@ from replication.rpc.methods import Caller, Kind, Method
 from replication.rpc.streams import Sink
 
 ENTRIES_AT_ONCE = 200
-SCAN_AT_ONCE = 1000
-FETCHED_AT_ONCE = 32
+FETCHED_AT_ONCE = 100
 
 # The claimed time comes before the content in every signed order, so its first appearance is the real one.
 _TIMESTAMP = re.compile(rb'"timestamp":(-?[0-9][0-9.eE+-]*)')
@@ -55,9 +52,7 @@ def methods(services: MethodServices) -> list[Method]:
         writer = _Writer(out, shape)
         end = log.position
         if shape.old:
-            positions = await _by_claimed_time(log, end, bounds)
-            async for entries in _fetch(log, reversed(positions) if shape.reverse else positions, writer):
-                await writer.send(entries)
+            await _send_by_claimed_time(log, writer, end, bounds, descending=shape.reverse)
         if shape.live and not writer.finished:
             await _follow(log, live, writer, end, None, lambda entry: bounds.holds(claimed_time(entry)))
 
@@ -173,30 +168,26 @@ def claimed_time(entry: Entry) -> float:
     return float(found[1]) if found else 0.0
 
 
-async def _by_claimed_time(log: Log, end: int, bounds: Bounds) -> list[int]:
-    """Positions up to `end` in the order of the claimed times."""
-    times, positions = array("d"), array("q")
-    position = 0
-    while position < end:
-        entries = await log.entries_after(position, SCAN_AT_ONCE)
-        if not entries:
-            break
-        for entry in entries:
-            time = claimed_time(entry)
-            if entry.position <= end and bounds.holds(time):
-                times.append(time)
-                positions.append(entry.position)
-        position = entries[-1].position
-    order = sorted(range(len(times)), key=times.__getitem__)
-    return [positions[index] for index in order]
-
-
-async def _fetch(log: Log, positions: Iterable[int], writer: _Writer) -> AsyncIterator[list[Entry]]:
-    """The entries at the given positions, in that order, until the writer has had enough."""
-    waiting = iter(positions)
+async def _send_by_claimed_time(log: Log, writer: _Writer, end: int, bounds: Bounds, *, descending: bool) -> None:
+    """Everything up to position `end` in the order of the claimed times, until the writer has had enough."""
+    start, far = _ends(bounds, descending=descending)
     while not writer.finished:
-        piece = list(islice(waiting, writer.room(FETCHED_AT_ONCE)))
-        if not piece:
+        limit = writer.room(FETCHED_AT_ONCE)
+        found = await log.in_claimed_order(start, far, limit, end=end, descending=descending)
+        await writer.send([entry for claim, entry in found if bounds.holds(claim.time)])
+        if len(found) < limit:
             return
-        found = await asyncio.gather(*(log.entries_after(position - 1, 1) for position in piece))
-        yield [entry for entries in found for entry in entries]
+        start = found[-1][0]
+
+
+def _ends(bounds: Bounds, *, descending: bool) -> tuple[Claim, float]:
+    """The place after which a range begins, and the time where it ends; what lies just beyond that may be in it too."""
+    if descending:
+        first = [LAST]
+        first += [] if bounds.lt is None else [Claim(bounds.lt, 0)]
+        first += [] if bounds.lte is None else [Claim(bounds.lte, LAST.position)]
+        return min(first), FIRST.time if bounds.lowest is None else bounds.lowest
+    first = [FIRST]
+    first += [] if bounds.gt is None else [Claim(bounds.gt, LAST.position)]
+    first += [] if bounds.gte is None else [Claim(bounds.gte, 0)]
+    return max(first), min((end for end in (bounds.lt, bounds.lte) if end is not None), default=LAST.time)

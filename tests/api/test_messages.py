@@ -2,6 +2,8 @@
 
 import base64
 import json
+import sqlite3
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import httpx
@@ -9,8 +11,10 @@ import msgspec
 import pytest
 
 from api.models import Message, MessageList
-from api.routes.messages import SCAN_CHUNK
+from api.routes.messages import PROBE
+from feeds import log as log_module
 from feeds.formats.registry import CLASSIC
+from feeds.log import Entry
 from feeds.refs import MessageRef
 from tests.api.test_access import code
 from tests.support import builders
@@ -304,17 +308,34 @@ async def test_filters_by_claimed_time(api: Api) -> None:
             assert [k for page in found for k in keys(page)] == [ids[place] for place in expected][::-1]
 
 
-async def test_a_rare_time_is_found_over_several_pages(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.routes.messages.SCAN_LIMIT", SCAN_CHUNK)
+async def test_a_rare_time_is_found_without_looking_at_the_others(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = builders.Feed(builders.keypair("someone"))
-    for _ in range(2 * SCAN_CHUNK + 10):
-        feed.append({"type": "post"})
-    feed.append({"type": "post"}, timestamp=5)
+    for number in range(2000):
+        feed.append({"type": "post"}, **({"timestamp": number} if number in (3, 1500, 1990) else {}))
     await api.receive(*feed.texts)
-    found = await pages(api, "/v1/messages", until=5)
-    assert [len(page) for page in found] == [0, 0, 1]
-    answer = await api.client.get("/v1/messages?until=5", headers=NDJSON)
-    assert len(answer.content.splitlines()) == 1
+    read: list[int] = []
+    plain = log_module.entries_at
+
+    def counting(connection: sqlite3.Connection, positions: Sequence[int]) -> list[Entry]:
+        read.extend(positions)
+        return plain(connection, positions)
+
+    monkeypatch.setattr(log_module, "entries_at", counting)
+    for parameters, expected in (
+        ({"until": 5}, [3]),
+        ({"since": 1400, "until": 2000}, [1500, 1990]),
+        ({"until": 2000, "limit": 1}, [3, 1500, 1990]),
+        ({"until": 2000, "type": "post", "author": feed.id}, [3, 1500, 1990]),
+        ({"until": 2000, "type": "vote"}, []),
+    ):
+        for order in ("asc", "desc"):
+            found = await pages(api, "/v1/messages", order=order, **parameters)
+            times = [json.loads(json.dumps(item))["value"]["timestamp"] for page in found for item in page]
+            assert times == (expected if order == "asc" else expected[::-1])
+            assert len(read) <= 2 * len(expected) + PROBE * ("type" in parameters)
+            read.clear()
+    answer = await api.client.get("/v1/messages?until=2000", headers=NDJSON)
+    assert len(answer.content.splitlines()) == 3
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ async def ask(own: RpcConnection, method: str, **options: Any) -> list[Any]:
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of a few entries, so that a small log has many."""
     monkeypatch.setattr(streams, "ENTRIES_AT_ONCE", 4)
-    monkeypatch.setattr(streams, "SCAN_AT_ONCE", 3)
     monkeypatch.setattr(streams, "FETCHED_AT_ONCE", 3)
     monkeypatch.setattr(links, "AT_ONCE", 4)
 
