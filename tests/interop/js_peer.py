@@ -1,5 +1,6 @@
 """A JavaScript SSB node (peers/peer.js), and the npm packages of the wire alone (peers/wire.js)."""
 
+import base64
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,6 +48,17 @@ class JsPeer(LineProcess):
     async def dial(self, address: str, *, managed: bool = False) -> None:
         """`managed`: by ssb-gossip or ssb-conn, which then also ping."""
         await self.call("dial", address=address, managed=managed)
+
+    async def add_blob(self, data: bytes) -> str:
+        """Adds a blob to the peer's own store; its id."""
+        return str(await self.call("addBlob", base64=base64.b64encode(data).decode()))
+
+    async def blob(self, blob: str) -> bytes | None:
+        """The bytes of a blob that the peer holds, None if it does not."""
+        if await self.ask("blobs.size", blob, on=None) is None:
+            return None
+        pieces = await self.ask("blobs.get", blob, on=None, kind="source")
+        return b"".join(base64.b64decode(piece["base64"]) for piece in pieces)
 
     async def hang_up(self) -> None:
         await self.call("hangUp")

@@ -130,6 +130,20 @@ class OurNode:
     async def hang_up(self, peer: str) -> None:
         await self.request("DELETE", f"/v1/peers/{quote(peer, safe='')}")
 
+    async def add_blob(self, data: bytes) -> str:
+        """Its id."""
+        return str((await self.request("POST", "/v1/blobs", content=data)).json()["id"])
+
+    async def blob(self, blob: str) -> bytes | None:
+        """The bytes of a blob that is held, None if it is not (and it is wanted from then on)."""
+        assert self._http is not None
+        answer = await self._http.get(f"/v1/blobs/{quote(blob, safe='')}")
+        assert answer.status_code in (200, 404), answer.text
+        return answer.content if answer.status_code == 200 else None
+
+    async def want_blob(self, blob: str) -> None:
+        await self.request("POST", f"/v1/blobs/{quote(blob, safe='')}/want")
+
     async def peers(self) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = (await self.request("GET", "/v1/peers")).json()["items"]
         return items

@@ -99,6 +99,8 @@ async function main () {
       return feeds.length
     },
     dial: async ({ address, managed }) => (await (managed ? peer.dialManaged(address) : peer.dial(address))).id || true,
+    // takes in a blob; its id
+    addBlob: ({ base64 }) => promised((cb) => pull(pull.values([Buffer.from(base64, 'base64')]), peer.ssb.blobs.add(cb))),
     hangUp: () => peer.hangUp().then(() => true),
     links: () => peer.links().map((rpc) => rpc.id),
     clock: () => peer.clock(),
