@@ -184,13 +184,13 @@ class Ingest:
         """Whether our own feed may be written to."""
         return self._publisher.state(self._log.feed_state(self._publisher.id) == "forked")
 
-    async def close(self) -> None:
-        """Finish every delivery that was let in, then end the workers. May be called twice."""
     @property
     def counts(self) -> Counter[str]:
         """What became of texts that were delivered since the start: `added`, `duplicate`, and kinds of rejections."""
         return self._deliveries.counts
 
+    async def close(self) -> None:
+        """Finish every delivery that was let in, then end the workers. May be called twice."""
         self._closing = True
         self._deliveries.close()
         self._work.set()

@@ -179,17 +179,17 @@ class Log:
 
     async def in_claimed_order(
         self, start: Claim, far: float, limit: int, *, end: int, descending: bool = False
-    ) -> list[tuple[Claim, Entry]]:
+    ) -> tuple[list[Entry], Claim | None]:
         """Messages in the order of claimed times, after a place (descending: before it) as far as the time `far`.
 
-        end -- the last position that counts.
+        With them the place from which to go on, None at the end. end -- the last position that counts.
         """
         await self._index_claims()
 
-        def read(connection: sqlite3.Connection) -> list[tuple[Claim, Entry]]:
+        def read(connection: sqlite3.Connection) -> tuple[list[Entry], Claim | None]:
             claims = claimed_times.in_order(connection, start, far, end, limit, descending=descending)
-            entries = {entry.position: entry for entry in entries_at(connection, [claim.position for claim in claims])}
-            return [(claim, entries[claim.position]) for claim in claims if claim.position in entries]
+            entries = entries_at(connection, [claim.position for claim in claims])
+            return entries, claims[-1] if len(claims) == limit else None
 
         return await self._database.read(read)
 

@@ -170,14 +170,12 @@ def claimed_time(entry: Entry) -> float:
 
 async def _send_by_claimed_time(log: Log, writer: _Writer, end: int, bounds: Bounds, *, descending: bool) -> None:
     """Everything up to position `end` in the order of the claimed times, until the writer has had enough."""
+    start: Claim | None
     start, far = _ends(bounds, descending=descending)
-    while not writer.finished:
+    while start is not None and not writer.finished:
         limit = writer.room(FETCHED_AT_ONCE)
-        found = await log.in_claimed_order(start, far, limit, end=end, descending=descending)
-        await writer.send([entry for claim, entry in found if bounds.holds(claim.time)])
-        if len(found) < limit:
-            return
-        start = found[-1][0]
+        entries, start = await log.in_claimed_order(start, far, limit, end=end, descending=descending)
+        await writer.send([entry for entry in entries if bounds.holds(claimed_time(entry))])
 
 
 def _ends(bounds: Bounds, *, descending: bool) -> tuple[Claim, float]:

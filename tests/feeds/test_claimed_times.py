@@ -110,8 +110,11 @@ async def test_a_store_made_before_the_index_gets_it(tmp_path: Path) -> None:
     log = await Log.open(database)
     await database.write(lambda connection: connection.execute("INSERT INTO feed VALUES(1,'@x',2,x'',1,1,0)"))
     await database.write(lambda connection: connection.execute("INSERT INTO feed VALUES(0,'@y',2,x'',1,1,0)"))
-    found = await log.in_claimed_order(FIRST, LAST.time, 10, end=3)
-    assert [claim for claim, _ in found] == [(3, 2), (4, 3), (5, 1)]
+    found, following = await log.in_claimed_order(FIRST, LAST.time, 10, end=3)
+    assert [entry.position for entry in found] == [2, 3, 1]
+    assert following is None
+    found, following = await log.in_claimed_order(FIRST, LAST.time, 2, end=3)
+    assert following == (4, 3)
     await database.close()
 
 

@@ -1,0 +1,46 @@
+"""Whether this machine has a way out at all, asked of the kernel without sending anything."""
+
+import ipaddress
+import socket
+from typing import Final
+
+from replication.address import parse_address
+from replication.errors import InvalidAddress
+
+_FAR: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+"""Addresses for documentation: nobody is there, but a machine with a network has a route."""
+
+
+def has_route() -> bool:
+    """Whether there is a route to far addresses of either family."""
+    for family, host in _FAR:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((host, 9))
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def is_near(address: str) -> bool:
+    """Whether an address leads to this machine or its neighbours, so that it may work without a way out."""
+    try:
+        target = parse_address(address)
+    except InvalidAddress:
+        return False
+    if target.transport not in ("net", "ws", "wss"):
+        return False
+    host = target.host.partition("%")[0].removeprefix("[").removesuffix("]")
+    if host == "localhost" or host.endswith(".local"):
+        return True
+    return not is_public(host, names=True)
+
+
+def is_public(host: str, *, names: bool) -> bool:
+    """Whether an IP address is one that anybody can reach; for a host name the answer is `names`."""
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return names
+    return found.is_global and not found.is_multicast
