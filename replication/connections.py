@@ -1,9 +1,9 @@
-"""The hub of live peers: listens, dials, redials, and keeps each peer's doings apart from everybody else's.
+"""The hub of live peers: listens, answers, and keeps each peer's doings apart from everybody else's.
 
 Each peer runs in one task group: its muxrpc connection, its replication and its ping. Whatever goes wrong there ends
 that connection and nothing more. Peers that we block are turned away in the handshake, and hung up on when the block
-comes later. Remembered addresses are dialled at the start and again after a loss, with growing pauses. Discovery,
-invites and rooms feed the address book; this file only dials from it.
+comes later; so are strangers, if they are not wanted (`Strangers`). Whom to dial is `replication.dialling`'s, which
+discovery, invites and rooms feed through `stage` and `remember`.
 """
 
 import asyncio
@@ -17,20 +17,23 @@ from typing import Any, Final
 
 from feeds.keys import Keypair
 from feeds.message import JsonValue
-from replication.address import Address, parse_addresses
+from replication.address import Address
 from replication.address_book import AddressBook, Remembered
 from replication.admission import Admission
 from replication.backoff import Backoff
 from replication.blob_exchange import BlobExchange
-from replication.errors import ConnectionClosed, DialFailed, InvalidAddress, RemoteCallError, RemoteError
+from replication.dialling import Dialling
+from replication.errors import ConnectionClosed, RemoteCallError, RemoteError
 from replication.limits import DEFAULT_LIMITS, LOCAL_LIMITS, Limits
 from replication.methods.ping import keep_pinging
-from replication.peer import Peer, PeerConfig, answer_stream, connect_peer, listen_local, listen_peers
-from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState, Traffic
-from replication.redial import Redialler
+from replication.network import has_route
+from replication.peer import Peer, PeerConfig, answer_stream, listen_local, listen_peers
+from replication.peer_info import Decided, Direction, KnownPeer, PeerEvent, PeerInfo, PeerState, Traffic
+from replication.policy import Strangers
 from replication.replicator import Clocks, Replicator
 from replication.rpc.bodies import Payload
 from replication.rpc.methods import MethodTable
+from replication.schedule import Group, Held, Quotas, Rules
 from replication.secret_handshake import MAIN_NETWORK
 from replication.secret_stream import feed_id
 from replication.transport import ByteStream, Dialler, StreamServer
@@ -53,16 +56,11 @@ class _Link:
     source: str
     began: float
     since: int
+    group: Group = Group.STRANGER
+    """In which quota it counts, if we opened it."""
+    fate: float = 0.5
     closing: bool = False
     task: asyncio.Task[None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Dial:
-    """A dial under way; there is one a peer at most."""
-
-    target: Address
-    task: asyncio.Task[PeerInfo]
 
 
 class Connections:
@@ -83,8 +81,14 @@ class Connections:
         backoff: Backoff | None = None,
         blob_exchange: BlobExchange | None = None,
         diallers: Mapping[str, Dialler] | None = None,
+        rules: Rules | None = None,
+        strangers: Strangers = Strangers.ANYONE,
+        has_network: Callable[[], bool] = has_route,
     ) -> None:
-        """`diallers` open streams of transports besides `net`, by the transport's name in addresses."""
+        """`diallers` open streams of transports besides `net`, by the transport's name in addresses.
+
+        `rules` say whom to dial unasked (their total is `limits.outbound`), `strangers` who may come in.
+        """
         self.id = keypair.id
         self._public = keypair.public
         self._replicator = replicator
@@ -92,8 +96,9 @@ class Connections:
         self._book = book
         self._clocks = clocks
         self._limits = limits
-        self._diallers = dict(diallers or {})
-        self._patience: dict[str, float] = {}
+        self._strangers = strangers
+        self._guests: list[Callable[[str], bool]] = []
+        table_of_diallers = dict(diallers or {})
         self._config = PeerConfig(
             keypair=keypair,
             table=table,
@@ -102,19 +107,21 @@ class Connections:
             local_limits=local_limits,
             masters=masters,
             authorize=self._authorize,
-            diallers=self._diallers,
+            diallers=table_of_diallers,
         )
         self._admission = Admission(limits)
         self._links: set[_Link] = set()
-        self._dials: dict[str, _Dial] = {}
-        self._redialler = Redialler(
-            book,
-            backoff or Backoff(),
-            dial=self._redial,
-            may_dial=self._may_redial,
-            patience=limits.dial_timeout,
-            now=clocks.now,
-            random=clocks.random,
+        wanted = rules or Rules(quotas=Quotas(), backoff=backoff or Backoff())
+        self._dialling = Dialling(
+            self.id,
+            self,
+            self._config,
+            replicator=replicator,
+            book=book,
+            clocks=clocks,
+            rules=replace(wanted, quotas=replace(wanted.quotas, total=limits.outbound)),
+            diallers=table_of_diallers,
+            has_network=has_network,
         )
         self._servers: list[StreamServer] = []
         self._net_addresses: list[str] = []
@@ -130,7 +137,7 @@ class Connections:
     async def start(
         self, listen: Collection[tuple[str | None, int]] = (), *, socket_path: Path | str | None = None
     ) -> None:
-        """Listen on the given hosts and ports (0: a free one) and on a unix socket, and begin to redial.
+        """Listen on the given hosts and ports (0: a free one) and on a unix socket, and begin to dial.
 
         Raises AddressInUse or LocalError, naming what could not be listened on; nothing stays open then.
         """
@@ -148,12 +155,13 @@ class Connections:
         except BaseException:
             await self._stop_listening()
             raise
-        self._spawn(self._redialler.run(), "redial")
+        self._spawn(self._dialling.run(), "scheduler")
 
     async def stop(self) -> None:
         """Stop listening and dialling, say goodbye to everybody, and be done within three seconds whatever peers do."""
         self._stopping = True
-        for task in [*self._tasks, *(dial.task for dial in self._dials.values())]:
+        self._dialling.stop()
+        for task in self._tasks:
             task.cancel()
         closing = [asyncio.create_task(link.peer.close()) for link in self._links]
         running = [link.task for link in self._links if link.task is not None]
@@ -189,9 +197,7 @@ class Connections:
 
     def add_dialler(self, transport: str, dialler: Dialler, *, patience: float | None = None) -> None:
         """Dial addresses of one more transport; `patience` is how many seconds a dial may take."""
-        self._diallers[transport] = dialler
-        if patience is not None:
-            self._patience[transport] = patience
+        self._dialling.add_dialler(transport, dialler, patience)
 
     async def accept(self, stream: ByteStream, *, kind: str) -> None:
         """Answer a caller on a stream from elsewhere (a WebSocket, a tunnel), and serve it until it has ended.
@@ -223,7 +229,15 @@ class Connections:
         """Live connections of peers, then remembered addresses of peers without one."""
         found = [self._info(link) for link in self._links if not _is_program(link)]
         connected = {info.id for info in found}
-        return found + [self._idle_info(known) for known in self._book.all() if known.peer not in connected]
+        return found + self._dialling.idle(connected)
+
+    def known(self) -> list[KnownPeer]:
+        """Every address that we know, staged ones too, with the scheduler's last word on it."""
+        return self._dialling.known()
+
+    def decisions(self) -> dict[str, Decided]:
+        """The scheduler's last decision about each address."""
+        return dict(self._dialling.scheduler.decisions())
 
     def traffic(self) -> Traffic:
         """What went over connections with peers so far."""
@@ -246,40 +260,46 @@ class Connections:
         """Every known address."""
         return self._book.all()
 
-    async def remember(self, address: str, source: str = "manual", *, auto: bool = True) -> Remembered:
-        """Keep an address; with `auto` it is dialled now and whenever the connection is lost. Raises InvalidAddress."""
-        target = self._dialable(address)
-        assert target.key is not None
-        if target.key == self.id:
-            raise InvalidAddress(f"{address}: this is our own address")
-        known = await self._book.remember(_plain(target), target.key, source, auto=auto)
-        self._redialler.at_once(known.peer)
-        return known
+    async def remember(
+        self, address: str, source: str = "manual", *, auto: bool = True, kind: str = "", origin: str = ""
+    ) -> Remembered:
+        """Keep an address; with `auto` a person picked it: dialled now, and whenever the connection is lost.
+
+        Raises InvalidAddress.
+        """
+        return await self._dialling.remember(address, source, auto=auto, kind=kind, origin=origin)
+
+    async def hint(self, address: str, source: str, *, kind: str, origin: str) -> bool:
+        """Keep an address that `origin` told us of, as far as there is room for such; false if it is no news.
+
+        Raises InvalidAddress.
+        """
+        return await self._dialling.hint(address, source, kind=kind, origin=origin)
 
     async def forget(self, address: str) -> bool:
         """Drop a known address; false if it was not known. Raises InvalidAddress."""
-        return await self._book.forget(_plain(self._dialable(address)))
+        return await self._dialling.forget(address)
+
+    def stage(
+        self, address: str, *, kind: str, source: str, ttl: float | None = None, portal: str | None = None
+    ) -> bool:
+        """Offer an address that holds only now to the scheduler; true if it is new.
+
+        `kind` is "lan", "room-attendant", ... With `ttl` it vanishes after so many seconds unless it is staged again,
+        without when `unstage` takes it back. `portal` is the room through which it leads. Raises InvalidAddress.
+        """
+        return self._dialling.stage(address, kind=kind, source=source, ttl=ttl, origin=portal or "")
+
+    def unstage(self, address: str) -> bool:
+        """Take a staged address back; false if it was not staged. Raises InvalidAddress."""
+        return self._dialling.unstage(address)
 
     async def dial(self, address: str) -> PeerInfo:
         """Connect, and return when the handshake is done; a peer that is connected already is not dialled again.
 
         The address is remembered once it has worked. Raises InvalidAddress, DialTimeout, or DialFailed with the step.
         """
-        target = self._dialable(address)
-        assert target.key is not None
-        if target.key == self.id:
-            raise InvalidAddress(f"{address}: this is our own address")
-        connected = self.connected(target.key)
-        if connected is not None:
-            return connected
-        if not self._replicator.allows_peer(target.key):
-            raise DialFailed("authorize", f"we block {target.key}")
-        known = self._book.get(_plain(target))
-        info = await self._dial_once(target, known.source if known else "manual")
-        if target.seed is None:
-            await self._book.remember(_plain(target), target.key, "manual", auto=True)
-            await self._book.succeeded(_plain(target))
-        return info
+        return await self._dialling.dial(address)
 
     async def call(
         self, peer: str, method: str, args: Sequence[JsonValue] = (), *, timeout: float = CALL_SECONDS
@@ -297,29 +317,33 @@ class Connections:
     async def disconnect(self, peer: str) -> bool:
         """Hang up, and do not redial by ourselves; false if there was no connection."""
         links = self._links_of(peer)
-        for known in self._book.of_peer(peer):
-            await self._book.set_auto(known.address, False)
+        await self._dialling.leave_alone(peer)
         for link in links:
             self._close_soon(link, "disconnected by hand")
         return bool(links)
 
     # ---- answering
 
+    def admit_also(self, is_guest: Callable[[str], bool]) -> None:
+        """Let in whom `is_guest(id)` names though no follow leads there: whoever holds an invite, for one."""
+        self._guests.append(is_guest)
+
     def _authorize(self, public: bytes) -> bool:
-        """Asked in the handshake: peers that we block, and more than there is room for, are turned away."""
+        """Asked in the handshake: peers that we block, strangers, and more than there is room for are turned away."""
         peer = feed_id(public)
         if peer == self.id or peer in self._config.masters:
             return True
-        return not self._stopping and self._incoming < self._limits.inbound and self._replicator.allows_peer(peer)
+        if self._stopping or self._incoming >= self._limits.inbound or not self._replicator.allows_peer(peer):
+            return False
+        return (
+            self._replicator.policy.admits(peer, self._strangers)
+            or any(is_guest(peer) for is_guest in self._guests)
+            or self._dialling.picked(peer)
+        )
 
     @property
     def _incoming(self) -> int:
         return sum(1 for link in self._links if link.direction is Direction.INCOMING and not link.peer.local)
-
-    @property
-    def _outgoing(self) -> int:
-        """Connections we opened and dials under way."""
-        return sum(1 for link in self._links if link.direction is Direction.OUTGOING) + len(self._dials)
 
     def _on_refused(self, peername: str, error: Exception) -> None:
         self.refused[0] += 1
@@ -334,64 +358,41 @@ class Connections:
         if not self._stopping:
             await self._attend(self._link(peer, "unix", Direction.INCOMING, "local"))
 
-    # ---- dialling
+    # ---- what dialling asks
 
-    def _dialable(self, address: str) -> Address:
-        """The first alternative of an address text that can be dialled. Raises InvalidAddress."""
-        for target in parse_addresses(address):
-            if target.key is not None and (target.transport == "net" or target.transport in self._diallers):
-                return target
-        ways = " or ".join(sorted({"net", *self._diallers}))
-        raise InvalidAddress(f"{address}: only {ways} addresses with a key can be dialled, as in net:HOST:PORT~shs:KEY")
-
-    async def _dial_once(self, target: Address, source: str) -> PeerInfo:
-        """Dial. A dial of the same address that is under way is shared, one of another address of the peer awaited."""
-        assert target.key is not None
-        peer = target.key
-        while (running := self._dials.get(peer)) is not None:
-            if running.target == target:
-                return await asyncio.shield(running.task)
-            await asyncio.wait([running.task])
-            connected = self.connected(peer)
-            if connected is not None:
-                return connected
-        task = asyncio.create_task(self._connect(target, source), name=f"dial {target}")
-        self._dials[peer] = _Dial(target, task)
-        task.add_done_callback(lambda task: self._dialled(peer, task))
-        return await asyncio.shield(task)
-
-    def _dialled(self, peer: str, task: asyncio.Task[PeerInfo]) -> None:
-        del self._dials[peer]
-        if not task.cancelled():
-            task.exception()  # whoever asked may have gone
-
-    async def _connect(self, target: Address, source: str) -> PeerInfo:
-        assert target.key is not None
-        if self._outgoing > self._limits.outbound:  # this dial is among them
-            raise DialFailed("connect", f"{self._limits.outbound} connections are open already; hang up on one first")
-        try:
-            peer = await connect_peer(
-                target, self._config, timeout=self._patience.get(target.transport, self._limits.dial_timeout)
+    def held(self) -> list[tuple[str, Held]]:
+        """Address and state of each connection with a peer, closing ones too."""
+        return [
+            (
+                link.address,
+                Held(
+                    link.peer.id,
+                    link.group,
+                    link.since / 1000,
+                    link.direction is Direction.OUTGOING,
+                    link.fate,
+                    link.closing,
+                ),
             )
-        except DialFailed as error:
-            await self._book.failed(_plain(target), str(error))
-            self._tell("dial-failed", self._dial_info(target, source, str(error)))
-            raise
-        link = self._link(peer, _plain(target), Direction.OUTGOING, source)
+            for link in self._links
+            if link.peer.id is not None and not link.peer.local
+        ]
+
+    def opened(self, peer: Peer, address: str, source: str, group: Group) -> PeerInfo:
+        """A dial worked: take the connection over."""
+        link = self._link(peer, address, Direction.OUTGOING, source)
+        link.group, link.fate = group, self._clocks.random()
         link.task = asyncio.create_task(self._attend(link), name=f"peer {peer.id}")
         return self._info(link)
 
-    def _may_redial(self, peer: str) -> bool:
-        return (
-            peer not in self._dials
-            and not self._links_of(peer)
-            and self._replicator.allows_peer(peer)
-            and self._outgoing < self._limits.outbound
-        )
+    def dial_failed(self, info: PeerInfo) -> None:
+        """A dial led to nothing: tell everybody."""
+        self._tell("dial-failed", info)
 
-    async def _redial(self, known: Remembered) -> None:
-        await self._dial_once(self._dialable(known.address), known.source)
-        await self._book.succeeded(known.address)
+    def hang_up(self, peer: str, reason: str) -> None:
+        """End the connections with a peer."""
+        for link in self._links_of(peer):
+            self._close_soon(link, reason)
 
     # ---- one connection
 
@@ -472,8 +473,10 @@ class Connections:
         peer = link.peer.id
         logger.info("disconnected from %s%s", peer, f": {error}" if error else "")
         self._tell("disconnected", self._info(link, PeerState.DISCONNECTED, error))
-        if peer is not None and link.direction is Direction.OUTGOING:
-            self._redialler.lost(peer, self._clocks.now() - link.began)
+        if not self._stopping:  # ends of our own making say nothing about the peer
+            lasted = self._clocks.now() - link.began
+            outgoing = link.direction is Direction.OUTGOING
+            self._spawn(self._dialling.ended(link.address, outgoing=outgoing, lasted=lasted), f"put down {peer}")
 
     def _hang_up_on(self, peers: Collection[str]) -> None:
         for peer in peers:
@@ -521,31 +524,7 @@ class Connections:
             bytes_in=connection.bytes_in,
             bytes_out=connection.bytes_out,
             error=error,
-        )
-
-    def _idle_info(self, known: Remembered) -> PeerInfo:
-        dialling = known.peer in self._dials
-        return PeerInfo(
-            id=known.peer,
-            address=known.address,
-            direction=Direction.OUTGOING,
-            state=PeerState.DIALLING if dialling else PeerState.DISCONNECTED,
-            since=max(known.added, known.last_success or 0, known.last_failure or 0),
-            source=known.source,
-            failures=known.failures,
-            redial_in=self._redialler.due_in(known.peer) if known.auto else None,
-            error=known.error,
-        )
-
-    def _dial_info(self, target: Address, source: str, error: str) -> PeerInfo:
-        return PeerInfo(
-            id=target.key or "",
-            address=_plain(target),
-            direction=Direction.OUTGOING,
-            state=PeerState.DISCONNECTED,
-            since=int(self._clocks.wall() * 1000),
-            source=source,
-            error=error,
+            reason=self._dialling.reason(link.address) if link.direction is Direction.OUTGOING else "",
         )
 
 
@@ -574,8 +553,3 @@ def _first(group: BaseExceptionGroup[RemoteError]) -> BaseException:
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found
-
-
-def _plain(target: Address) -> str:
-    """The address without an invite's seed, as it is remembered and shown."""
-    return str(Address(target.transport, target.data, target.public))

@@ -24,5 +24,19 @@ REPLICATION: Final = Component(
                 "requested INTEGER NOT NULL) WITHOUT ROWID",
             ),
         ),
+        Migration(
+            2,
+            (
+                # kind: pub, room, lan ...; origin: who told us (author, portal); next_try in ms since 1970;
+                # paused: we hung up by hand, as what was not to be redialled before
+                "ALTER TABLE peer_address ADD COLUMN kind TEXT NOT NULL DEFAULT ''",
+                "ALTER TABLE peer_address ADD COLUMN origin TEXT NOT NULL DEFAULT ''",
+                "ALTER TABLE peer_address ADD COLUMN next_try INTEGER NOT NULL DEFAULT 0",
+                "ALTER TABLE peer_address ADD COLUMN paused INTEGER NOT NULL DEFAULT 0",
+                "UPDATE peer_address SET paused=1 WHERE auto=0",
+                # up to where the log was read for addresses of pubs
+                "CREATE TABLE pub_cursor(id INTEGER PRIMARY KEY CHECK(id=1), position INTEGER NOT NULL)",
+            ),
+        ),
     ),
 )

@@ -14,7 +14,7 @@ block is refused in the handshake and served nothing.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
 DEFAULT_HOPS: Final = 3
@@ -53,6 +53,16 @@ _ADVICE = {
     Reason.TOO_FAR: "follow it, request it, or raise the number of hops",
     Reason.UNKNOWN: "follow it, or request it",
 }
+
+
+class Strangers(StrEnum):
+    """Who may connect to us, besides our own key, whom we picked by hand, and guests."""
+
+    ANYONE = "anyone"
+    HOPS = "hops"
+    """Whose feed we replicate."""
+    FOLLOWED = "followed"
+    """Whom we follow ourselves."""
 
 
 class Explanation(NamedTuple):
@@ -136,6 +146,18 @@ class Policy:
     def allows_peer(self, peer: str) -> bool:
         """Whether a connection with ``peer`` is wanted at all; asked during the handshake."""
         return peer not in self.blocks.get(self.me, _NOBODY)
+
+    def admits(self, peer: str, strangers: Strangers) -> bool:
+        """Whether a peer that calls us is let in; asked during the handshake."""
+        if not self.allows_peer(peer):
+            return False
+        match strangers:
+            case Strangers.ANYONE:
+                return True
+            case Strangers.HOPS:
+                return peer in self.wanted
+            case Strangers.FOLLOWED:
+                return peer == self.me or self.hops.get(peer) == 1
 
     def may_serve(self, feed: str, peer: str) -> bool:
         """Whether messages of ``feed`` may be sent to ``peer``, by whatever way they are asked for."""

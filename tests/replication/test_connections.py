@@ -32,7 +32,7 @@ async def closed_port() -> int:
 
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replication.redial.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("replication.scheduler.LOOK_SECONDS", 0.05)
 
 
 # ---- dialling
