@@ -31,6 +31,9 @@ from node import config
 from node.sbot import Sbot
 from tests.support import builders
 
+# The node in its thread uses the random module while cases are drawn in another.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 EXAMPLES: Final = int(os.environ.get("PYSBOT_SCHEMATHESIS", "2"))
 SEED: Final = os.environ.get("PYSBOT_SCHEMATHESIS_SEED")
 UNAVAILABLE: Final = {
