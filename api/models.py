@@ -23,6 +23,7 @@ __all__ = [
     "Contact",
     "ContactBody",
     "ContactList",
+    "Deleted",
     "DryRun",
     "Feed",
     "FeedList",
@@ -35,6 +36,7 @@ __all__ = [
     "Message",
     "MessageList",
     "MessageMeta",
+    "MuteList",
     "NameList",
     "NewToken",
     "NewWebhook",
@@ -56,6 +58,7 @@ __all__ = [
     "RequestBody",
     "Requested",
     "Resolved",
+    "Restored",
     "SignInBody",
     "SignInStart",
     "SolveBody",
@@ -743,6 +746,29 @@ class NewWebhook(Webhook):
     secret: str
 
 
+# --- hiding -----------------------------------------------------------------------------------------------------------
+
+
+class Mute(Shape):
+    id: str
+    since: int = Field(description="Milliseconds since 1970")
+
+
+class MuteList(Shape):
+    items: list[Mute]
+    next: str | None
+
+
+class Deleted(Shape):
+    id: str
+    deleted: Literal["here"]
+    note: str = Field(description="What was done, and what nobody can do, for people")
+
+
+class Restored(Shape):
+    id: str
+
+
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
@@ -800,6 +826,38 @@ class Peer(Shape):
     failures: int
     redial_in: float | None
     error: str | None
+    reason: str = Field(description="Why it is dialled or not; empty for connections that others opened")
+
+
+class KnownPeer(Shape):
+    """An address that we know, connected or not, and what becomes of it. Times are milliseconds since 1970."""
+
+    id: str
+    address: str
+    source: str = Field(description="Where it is from: manual, pub, invite, room, lan ...")
+    kind: str = Field(description="pub, room, lan, room-attendant, or empty for just a peer")
+    origin: str = Field(description="Who told us: the author of a message, the room; empty if nobody did")
+    group: Literal["by hand", "lan", "room", "pub", "followed", "stranger"] = Field(
+        description="In which quota a connection counts"
+    )
+    autoconnect: bool = Field(description="A person picked it: dialled before others and never rotated out")
+    staged: bool = Field(description="It is known only for now: on the local network, or in a room")
+    state: Literal["dialling", "connected", "disconnected"]
+    hops: int | None
+    failures: int = Field(description="Dials in vain in a row")
+    first_heard: int
+    last_success: int | None
+    last_failure: int | None
+    next_try: int | None = Field(description="Not dialled by itself before; null: no such wait")
+    error: str | None = Field(description="Why the last dial failed")
+    decision: Literal["", "dial", "wait", "hang-up", "forget"] = Field(description="The scheduler's last one")
+    reason: str
+    decided: int | None
+
+
+class KnownPeerList(Shape):
+    items: list[KnownPeer]
+    next: str | None
 
 
 class PeerList(Shape):

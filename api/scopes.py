@@ -71,12 +71,14 @@ GET /v1/profiles/{id}/names
 GET /v1/profiles/{id}/follows
 GET /v1/profiles/{id}/followers
 GET /v1/profiles/{id}/blocks
+GET /v1/mutes
 GET /v1/names
 GET /v1/search
 GET /v1/resolve
 GET /v1/blobs
 GET /v1/blobs/{id}
 GET /v1/peers
+GET /v1/peers/known
 GET /v1/replication
 GET /v1/replication/{id}
 GET /v1/auth/challenges/{id}
@@ -94,6 +96,8 @@ PUT /v1/profiles/{id}/follow
 DELETE /v1/profiles/{id}/follow
 PUT /v1/profiles/{id}/block
 DELETE /v1/profiles/{id}/block
+PUT /v1/profiles/{id}/mute
+DELETE /v1/profiles/{id}/mute
 POST /v1/blobs
 POST /v1/blobs/{id}/want
 PUT /v1/blobs/{id}/pin
@@ -115,6 +119,9 @@ POST /v1/webhooks
 GET /v1/webhooks/{id}
 DELETE /v1/webhooks/{id}
 POST /v1/webhooks/{id}/resume
+DELETE /v1/messages/{id}
+DELETE /v1/feeds/{id}
+PUT /v1/feeds/{id}
 DELETE /v1/blobs/{id}
 POST /v1/peers
 DELETE /v1/peers/{id}

@@ -29,7 +29,20 @@ class Selection:
     query: Query | None = None
 
     def read(self, connection: sqlite3.Connection, position: int, limit: int, *, descending: bool) -> list[Entry]:
-        """Messages in receive order after a position (descending: before it); `is_named_in` has the last word."""
+        """Messages in receive order after a position (descending: before it); `is_named_in` has the last word.
+
+        Fewer than `limit` are all there are.
+        """
+        entries: list[Entry] = []
+        while (wanted := limit - len(entries)) > 0:  # what is deleted makes room for more
+            found = self._positions(connection, position, wanted, descending=descending)
+            entries += entries_at(connection, found)
+            if len(found) < wanted:
+                break
+            position = found[-1]
+        return entries
+
+    def _positions(self, connection: sqlite3.Connection, position: int, limit: int, *, descending: bool) -> list[int]:
         filters = (self.channel, self.root, self.mentions, self.query)
         at_most = limit if sum(one is not None for one in filters) == 1 else BOTH_LIMIT
         found: list[list[int]] = []
@@ -44,7 +57,7 @@ class Selection:
         if self.query is not None:
             found.append(search.positions(connection, self.query, after=position, limit=at_most, descending=descending))
         shared = set(found[0]).intersection(*found[1:])
-        return entries_at(connection, sorted(shared, reverse=descending)[:limit])
+        return sorted(shared, reverse=descending)[:limit]
 
     def _mentioning(self, connection: sqlite3.Connection, position: int, limit: int, *, descending: bool) -> list[int]:
         assert self.mentions is not None

@@ -1,6 +1,7 @@
 """What the routes may use: one frozen record, filled by the composition root and faked in tests."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, Final, Protocol
 from starlette.requests import Request
 
 from api.webhooks import Webhooks
+from feeds import hiding
 from feeds.blobs import Blobs
 from feeds.database import Database
 from feeds.indexer import Indexer
@@ -18,7 +20,7 @@ from feeds.log import Log
 from feeds.mailbox import Mailbox
 from feeds.message import JsonValue
 from feeds.views.social_graph import SocialGraph
-from replication.peer_info import PeerEvent, PeerInfo, Traffic
+from replication.peer_info import KnownPeer, PeerEvent, PeerInfo, Traffic
 from replication.rpc.calls import Kind, Name
 from replication.rpc.connection import RpcConnection
 from replication.sign_in import SignIn
@@ -47,6 +49,8 @@ class Peers(Protocol):
 
     def peers(self) -> list[PeerInfo]: ...
 
+    def known_peers(self) -> list[KnownPeer]: ...
+
     def traffic(self) -> Traffic: ...
 
     async def dial(self, address: str) -> PeerInfo: ...
@@ -66,6 +70,8 @@ class Replication(Protocol):
     def feed_status(self, feed: str) -> Mapping[str, Any]: ...
 
     async def request(self, feed: str, wanted: bool) -> None: ...
+
+    async def unrequest(self, feed: str) -> None: ...
 
 
 class OwnFeed(Protocol):
@@ -151,9 +157,13 @@ def feed_state(services: Services, feed: str) -> str:
     return str(services.ingest.own_state) if feed == services.me else services.log.feed_state(feed)
 
 
-def hidden_feeds(services: Services) -> list[str]:
-    """Feeds that its user does not want to see in timelines: those that we block."""
-    return services.graph.blocks(services.me)
+def hidden_feeds(services: Services, *, muted: bool = True) -> list[str]:
+    """Feeds that its user does not want to see in lists: blocked, deleted here, and muted if `muted` says so."""
+
+    def kept(connection: sqlite3.Connection) -> list[str]:
+        return hiding.deleted_feeds(connection) + (hiding.muted_feeds(connection) if muted else [])
+
+    return list(dict.fromkeys(services.graph.blocks(services.me) + services.database.peek(kept)))
 
 
 def sync_progress(services: Services) -> dict[str, Any]:

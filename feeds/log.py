@@ -154,8 +154,12 @@ class Log:
         author: str | None = None,
         type: str | None = None,
         descending: bool = False,
+        whole: bool = False,
     ) -> list[Entry]:
-        """Messages in receive order after a position; descending: newest first, before a position (0: from the end)."""
+        """Messages in receive order after a position; descending: newest first, before a position (0: from the end).
+
+        whole -- also what the user deleted here (not with `type`): for peers, who cannot do with holes in a feed.
+        """
         number = None
         if author is not None:
             number = self._tips.number(author)
@@ -165,15 +169,22 @@ class Log:
             position = _INT64 - 1
         if type is None:
             return await self._database.read(
-                lambda connection: log_rows.read_entries(connection, position, limit, number, descending)
+                lambda connection: log_rows.read_entries(connection, position, limit, number, descending, whole)
             )
         index = self._type_index
         if index is None:
             raise ValueError("this log was opened without an index of types")
 
         def by_type(connection: sqlite3.Connection) -> list[Entry]:
-            positions = index(connection, type, after=position, limit=limit, author=number, descending=descending)
-            return entries_at(connection, positions)
+            found: list[Entry] = []
+            at = position
+            while (wanted := limit - len(found)) > 0:  # what is deleted makes room for more
+                positions = index(connection, type, after=at, limit=wanted, author=number, descending=descending)
+                found += entries_at(connection, positions)
+                if len(positions) < wanted:
+                    break
+                at = positions[-1]
+            return found
 
         return await self._database.read(by_type)
 

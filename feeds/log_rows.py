@@ -7,13 +7,14 @@ import json
 import sqlite3
 from binascii import b2a_base64
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from feeds.errors import InvalidRef
 from feeds.migrations import MESSAGE_KEY
 from feeds.refs import FeedRef, MessageRef
 
 __all__ = [
+    "VISIBLE",
     "Entry",
     "Extract",
     "Fork",
@@ -64,16 +65,13 @@ class Fork(NamedTuple):
     source: str
 
 
-class Extract(NamedTuple):
-    """What a view keeps of a message, at the message's place in the log."""
+Extract: TypeAlias = tuple[int, str, Any, int, int]
+"""What a view keeps of a message: its position, its author, what is kept, the number by which the log knows the author,
+and when we got the message (ms since 1970 by our clock).
 
-    position: int
-    author: str
-    value: Any
-    number: int
-    """By which the log knows the author."""
-    received: int
-    """When we got the message: ms since 1970 by our clock."""
+A plain tuple: a few of them are made for every message, and the garbage collector follows those with a name for as long
+as they live.
+"""
 
 
 def key8(key: bytes) -> int:
@@ -91,8 +89,14 @@ def message_id(key: bytes, author: str) -> str:
 _ENTRY: Final = (
     "SELECT m.position, m.key, f.ref, m.sequence, m.received, m.text FROM message m JOIN feed f ON f.id=m.author"
 )
-_ENTRIES_AT: Final = f"{_ENTRY} WHERE m.position IN (SELECT value FROM json_each(?))"  # noqa: S608
-_ENTRY_BY_KEY: Final = f"{_ENTRY} JOIN {MESSAGE_KEY.either} k ON k.position=m.position WHERE k.key8=? AND m.key=?"
+VISIBLE: Final = (
+    "m.position NOT IN (SELECT position FROM hidden_message) AND m.author NOT IN (SELECT feed FROM hidden_feed)"
+)
+"""Leaves out of messages `m` what the user deleted here; the tables are small and looked up by their keys."""
+_ENTRIES_AT: Final = f"{_ENTRY} WHERE m.position IN (SELECT value FROM json_each(?)) AND {VISIBLE}"  # noqa: S608
+_ENTRY_BY_KEY: Final = (
+    f"{_ENTRY} JOIN {MESSAGE_KEY.either} k ON k.position=m.position WHERE k.key8=? AND m.key=? AND {VISIBLE}"
+)
 
 
 def _entries(rows: Iterable[tuple[int, bytes, str, int, int, bytes]]) -> Iterator[Entry]:
@@ -101,14 +105,14 @@ def _entries(rows: Iterable[tuple[int, bytes, str, int, int, bytes]]) -> Iterato
 
 
 def entries_at(connection: sqlite3.Connection, positions: Sequence[int]) -> list[Entry]:
-    """Messages at some positions, in the order of the positions; those that are not there are left out."""
+    """Messages at some positions, in their order; those that are not there, or deleted here, are left out."""
     rows = connection.execute(_ENTRIES_AT, (json.dumps(list(positions)),))
     found = {entry.position: entry for entry in _entries(rows)}
     return [found[position] for position in positions if position in found]
 
 
 def entry_of(connection: sqlite3.Connection, message: str) -> Entry | None:
-    """The message with this canonical id, None when it is not here or the text is no message id."""
+    """The message with this canonical id, None when it is not here, deleted here, or the text is no message id."""
     try:
         key = MessageRef.parse(message).data
     except InvalidRef:
@@ -165,17 +169,18 @@ def read_ranges(
 
 
 def read_entries(
-    connection: sqlite3.Connection, position: int, limit: int, author: int | None, descending: bool
+    connection: sqlite3.Connection, position: int, limit: int, author: int | None, descending: bool, whole: bool
 ) -> list[Entry]:
     compare, order = ("<", "DESC") if descending else (">", "ASC")
+    which = "" if whole else f"AND {VISIBLE} "
     if author is None:
         rows = connection.execute(
-            f"{_ENTRY} WHERE m.position{compare}? ORDER BY m.position {order} LIMIT ?", (position, limit)
+            f"{_ENTRY} WHERE m.position{compare}? {which}ORDER BY m.position {order} LIMIT ?", (position, limit)
         )
     else:
         sequence = _sequence_at(connection, author, position if descending else position + 1)
         rows = connection.execute(
-            f"{_ENTRY} WHERE m.author=? AND m.sequence{compare}? ORDER BY m.sequence {order} LIMIT ?",
+            f"{_ENTRY} WHERE m.author=? AND m.sequence{compare}? {which}ORDER BY m.sequence {order} LIMIT ?",
             (author, sequence if descending else sequence - 1, limit),
         )
     return list(_entries(rows))

@@ -230,7 +230,7 @@ class Mailbox:
                 await self._database.write(_recorder(tried))
                 count += len(tried.opened)
                 if tried.old and tried.opened:
-                    await self._forget()
+                    await self.forget()
 
     # Memory.
 
@@ -247,8 +247,8 @@ class Mailbox:
                 if more.scanned < CHUNK:
                     return
 
-    async def _forget(self) -> None:
-        """Read everything again with the next question."""
+    async def forget(self) -> None:
+        """Read everything again with the next question: something was deleted here, or old messages can be read now."""
         async with self._reading:
             self._letters, self._threads, self._reached = [], {}, 0
 

@@ -39,5 +39,14 @@ FEEDS: Final = Component(
             ),
         ),
         Migration(2, claimed_times.SCHEMA),
+        Migration(
+            3,
+            (
+                # what the user of this node does not want to see (feeds.hiding); times in ms since 1970
+                "CREATE TABLE muted_feed(ref TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
+                "CREATE TABLE hidden_message(position INTEGER PRIMARY KEY, at INTEGER NOT NULL)",
+                "CREATE TABLE hidden_feed(feed INTEGER PRIMARY KEY, at INTEGER NOT NULL)",
+            ),
+        ),
     ),
 )

@@ -134,7 +134,9 @@ class HistorySender:
         first = await self._log.at(request.feed, after + 1)
         if first is None:
             return []
-        entries = await self._log.entries_after(first.position - 1, min(room, 200), author=request.feed)
+        entries = await self._log.entries_after(
+            first.position - 1, min(room, 200), author=request.feed, whole=True
+        )
         return [rendered(entry, keys=True, values=request.values) for entry in entries]
 
     async def _send_descending(self) -> None:
@@ -142,7 +144,9 @@ class HistorySender:
         position = 0
         upto = self._log.sequence(request.feed) if request.last is None else request.last
         while (room := PIECE_MESSAGES if self._left is None else min(PIECE_MESSAGES, self._left)) and self._allowed():
-            entries = await self._log.entries_after(position, min(room, 200), author=request.feed, descending=True)
+            entries = await self._log.entries_after(
+                position, min(room, 200), author=request.feed, descending=True, whole=True
+            )
             fitting = [entry for entry in entries if request.first <= entry.sequence <= upto]
             if fitting:
                 await self._out.send([rendered(entry, keys=request.keys, values=request.values) for entry in fitting])

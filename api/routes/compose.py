@@ -161,7 +161,7 @@ async def _answered(services: Services, member: str, message: str) -> Answered:
     if entry is None:
         raise Problem("message-not-found", f"This node does not have {message}, so it cannot say what it belongs to.")
     if boxed_content(entry.text) is None:
-        hidden = hidden_feeds(services)
+        hidden = hidden_feeds(services, muted=False)
 
         def read(connection: Connection) -> Answered:
             return replying.answered_in_public(connection, entry, without=hidden)

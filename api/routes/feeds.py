@@ -16,7 +16,7 @@ from api.openapi import also, describe, listing
 from api.paging import PAGE, Chunk, Mark, is_descending, list_answer
 from api.parameters import Parameter, whole
 from api.services import Services, feed_state, services_of
-from feeds import fork_proof
+from feeds import fork_proof, hiding
 from feeds.log import FeedInfo
 
 __all__ = ["router"]
@@ -35,7 +35,8 @@ AFTER: Final = Parameter("after", whole(0, 2**53), "Only messages after this seq
 )
 async def list_feeds(request: Request) -> Response:
     services = services_of(request)
-    feeds = services.log.feeds()
+    deleted = set(services.database.peek(hiding.deleted_feeds))
+    feeds = [feed for feed in services.log.feeds() if feed.id not in deleted]
     if services.log.feed(services.me) is None:
         feeds.append(_empty(services.me))
     if is_descending(request):
@@ -127,6 +128,8 @@ class _FeedFetch:
 
 
 def _known(services: Services, feed: str) -> FeedInfo:
+    if services.database.peek(lambda connection: hiding.is_feed_deleted(connection, feed)):
+        raise Problem("feed-deleted", f"{feed} was deleted on this node; PUT on this address shows it again.")
     info = services.log.feed(feed)
     if info is None:
         if feed != services.me:

@@ -24,6 +24,7 @@ from api.parameters import Parameter, text, whole
 from api.searching import query_of
 from api.selection import Selection
 from api.services import Services, services_of
+from feeds import hiding
 from feeds.content import content_type
 from feeds.formats.registry import format_of_feed
 from feeds.log import Entry
@@ -274,8 +275,11 @@ async def one_message(request: Request) -> Response:
 
 async def _entry(request: Request) -> Entry:
     message = message_in(request)
-    entry = await services_of(request).log.get(message)
+    services = services_of(request)
+    entry = await services.log.get(message)
     if entry is None:
+        if services.database.peek(lambda connection: hiding.is_message_deleted(connection, message)):
+            raise Problem("message-deleted", f"{message} was deleted on this node; others may still have it.")
         raise Problem("message-not-found", f"This node does not have {message}.")
     return entry
 

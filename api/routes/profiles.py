@@ -141,7 +141,7 @@ async def _feeds(request: Request, feeds: list[str]) -> Response:
 )
 async def profile(request: Request) -> Response:
     services = services_of(request)
-    if request.path_params["id"].endswith(("/follow", "/block")):
+    if request.path_params["id"].endswith(("/follow", "/block", "/mute")):
         raise HTTPException(405)  # what those take, the application knows
     feed = feed_in(request)
     claims = await _claims(services, feed)

@@ -1,5 +1,6 @@
 """Full-text search in public messages."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -10,11 +11,12 @@ from starlette.responses import Response
 from api.answers import unpacked
 from api.ids import feed_id
 from api.models import FoundList
+from api.muting import INCLUDE_MUTED, left_out
 from api.openapi import describe, listing
 from api.paging import NEWEST_FIRST, Chunk, Mark, is_descending, list_answer
 from api.parameters import Parameter, text
 from api.searching import WORDS, query_of
-from api.services import Services, hidden_feeds, services_of
+from api.services import Services, services_of
 from feeds.content import content_type
 from feeds.log import Entry, entries_at
 from feeds.message import JsonObject
@@ -37,7 +39,7 @@ TYPE: Final = Parameter("type", text(200), "Type of the content")
     "",
     summary="Full-text search in public messages",
     responses=listing(FoundList, "Messages with an excerpt, the newest received first"),
-    openapi_extra=describe(WORDS, TYPE, AUTHOR, *NEWEST_FIRST),
+    openapi_extra=describe(WORDS, TYPE, AUTHOR, INCLUDE_MUTED, *NEWEST_FIRST),
 )
 async def find(request: Request) -> Response:
     services = services_of(request)
@@ -50,6 +52,7 @@ async def find(request: Request) -> Response:
         query,
         author=None if author is None else feed_id(author),
         type=TYPE.of(request),
+        hidden=left_out(request),
         descending=is_descending(request, newest_first=True),
     )
     behind = services.indexer.behind.get(search.Search.name, 0)
@@ -60,13 +63,20 @@ class _Finding:
     """Chunks of what is found; marks are positions."""
 
     def __init__(
-        self, services: Services, query: Query, *, author: str | None, type: str | None, descending: bool
+        self,
+        services: Services,
+        query: Query,
+        *,
+        author: str | None,
+        type: str | None,
+        hidden: Sequence[str],
+        descending: bool,
     ) -> None:
         self._database = services.database
         self._query = query
         self._author = author
         self._type = type
-        self._hidden = [feed for feed in hidden_feeds(services) if feed != author]
+        self._hidden = [feed for feed in hidden if feed != author]
         self._descending = descending
         self._end = services.log.position + 1
 

@@ -12,11 +12,12 @@ from api.answers import packed, unpacked
 from api.errors import Problem
 from api.ids import MESSAGE_PATH, message_in
 from api.models import Thread, ThreadList
+from api.muting import INCLUDE_MUTED, left_out
 from api.negotiation import Form, form
 from api.openapi import also, describe, listing
 from api.paging import CURSOR, LIMIT, Chunk, Mark, list_answer
 from api.places import mark_of, pair_in
-from api.services import hidden_feeds, services_of
+from api.services import services_of
 from feeds import thread_reading
 from feeds.thread_reading import ThreadPage, ThreadReply, ThreadSummary
 from feeds.views.placing import Spot
@@ -30,11 +31,11 @@ router: Final = APIRouter(prefix="/v1/threads", tags=["threads"])
     "",
     summary="Threads by latest reply",
     responses=listing(ThreadList, "The one replied to last comes first"),
-    openapi_extra=describe(LIMIT, CURSOR),
+    openapi_extra=describe(INCLUDE_MUTED, LIMIT, CURSOR),
 )
 async def list_threads(request: Request) -> Response:
     services = services_of(request)
-    hidden = hidden_feeds(services)
+    hidden = left_out(request)
 
     async def fetch(mark: Mark | None, limit: int) -> Chunk:
         end, _, place = str(mark or "").partition("/")
@@ -85,7 +86,7 @@ async def one_thread(request: Request) -> Response:
     thread = await services.database.read(lambda connection: thread_reading.read_thread(connection, root))
     if thread is None:
         raise Problem("message-not-found", f"This node has neither {root} nor a reply to it.")
-    body = thread_document(thread, set(hidden_feeds(services)))
+    body = thread_document(thread, set(services.graph.blocks(services.me)))
     headers = {"Vary": "Accept"}
     if wanted is Form.MSGPACK:
         return Response(packed(unpacked(body)), headers=headers, media_type=Form.MSGPACK)

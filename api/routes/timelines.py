@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.models import ChannelList, MessageList, TypeList
+from api.muting import INCLUDE_MUTED, left_out
 from api.openapi import describe, listing
 from api.paging import NEWEST_FIRST, PAGE, Chunk, Mark, is_descending, list_answer, slice_of
 from api.parameters import Parameter, flag
 from api.places import mark_of, pair_in
 from api.selection import has_link
-from api.services import Services, hidden_feeds, services_of
+from api.services import Services, services_of
 from feeds.conversation import normalise_channel
 from feeds.log import entries_at
 from feeds.views import channels, links, message_types, timeline
@@ -49,11 +50,11 @@ Reader = Callable[[sqlite3.Connection, Spot | None, int, bool], Page]
     "/v1/timelines/home",
     summary="What we and the feeds that we follow wrote",
     responses=listing(MessageList, "A page of posts"),
-    openapi_extra=describe(REPLIES, *NEWEST_FIRST),
+    openapi_extra=describe(REPLIES, INCLUDE_MUTED, *NEWEST_FIRST),
 )
 async def home(request: Request) -> Response:
     services = services_of(request)
-    hidden = set(hidden_feeds(services))
+    hidden = set(left_out(request))
     return await _posts(request, only=[services.me, *(set(services.graph.follows(services.me)) - hidden)])
 
 
@@ -61,7 +62,7 @@ async def home(request: Request) -> Response:
     "/v1/timelines/public",
     summary="What everybody wrote",
     responses=listing(MessageList, "A page of posts"),
-    openapi_extra=describe(REPLIES, *NEWEST_FIRST),
+    openapi_extra=describe(REPLIES, INCLUDE_MUTED, *NEWEST_FIRST),
 )
 async def public(request: Request) -> Response:
     return await _posts(request, only=None)
@@ -69,7 +70,7 @@ async def public(request: Request) -> Response:
 
 async def _posts(request: Request, *, only: list[str] | None) -> Response:
     replies = REPLIES.of(request) is not False
-    hidden = hidden_feeds(services_of(request)) if only is None else ()
+    hidden = left_out(request) if only is None else ()
 
     def read(connection: sqlite3.Connection, start: Spot | None, limit: int, descending: bool) -> Page:
         return timeline.page(
@@ -83,11 +84,11 @@ async def _posts(request: Request, *, only: list[str] | None) -> Response:
     "/v1/timelines/mentions",
     summary="What mentions us",
     responses=listing(MessageList, "A page of messages"),
-    openapi_extra=describe(*NEWEST_FIRST),
+    openapi_extra=describe(INCLUDE_MUTED, *NEWEST_FIRST),
 )
 async def mentions(request: Request) -> Response:
     services = services_of(request)
-    hidden = [services.me, *hidden_feeds(services)]
+    hidden = [services.me, *left_out(request)]
 
     def read(connection: sqlite3.Connection, start: Spot | None, limit: int, descending: bool) -> Page:
         found = links.backlinks(connection, services.me, rel="mentions", limit=MENTIONS_LIMIT, descending=True)
@@ -101,11 +102,11 @@ async def mentions(request: Request) -> Response:
     "/v1/timelines/channels/{name:path}",
     summary="What was written in a channel or with a hashtag",
     responses=listing(MessageList, "A page of messages"),
-    openapi_extra=describe(*NEWEST_FIRST, path=_CHANNEL_PATH),
+    openapi_extra=describe(INCLUDE_MUTED, *NEWEST_FIRST, path=_CHANNEL_PATH),
 )
 async def channel(request: Request) -> Response:
     name = normalise_channel(request.path_params["name"])
-    hidden = hidden_feeds(services_of(request))
+    hidden = left_out(request)
 
     def read(connection: sqlite3.Connection, start: Spot | None, limit: int, descending: bool) -> Page:
         if name is None:

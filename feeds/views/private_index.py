@@ -6,6 +6,7 @@ from typing import Final
 
 from feeds.content import FoundLink
 from feeds.log import Entry, Extract, message_id
+from feeds.log_rows import VISIBLE
 from feeds.message import Message
 
 __all__ = ["PrivateIndex", "encrypted_after", "extract", "read_entries"]
@@ -27,7 +28,7 @@ class PrivateIndex:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        connection.executemany("INSERT INTO boxed_message VALUES(?)", [(row.position,) for row in rows])
+        connection.executemany("INSERT INTO boxed_message VALUES(?)", [row[:1] for row in rows])
 
 
 _ENTRY: Final = (
@@ -43,7 +44,7 @@ def encrypted_after(connection: sqlite3.Connection, position: int, limit: int) -
 
 def read_entries(connection: sqlite3.Connection, table: str, where: str, values: Iterable[int | str]) -> list[Entry]:
     """Messages at the positions of a table's rows `p` that fit."""
-    rows = connection.execute(f"{_ENTRY.format(table)} WHERE {where}", tuple(values))
+    rows = connection.execute(f"{_ENTRY.format(table)} WHERE {VISIBLE} AND {where}", tuple(values))
     return [
         Entry(position, message_id(key, author), author, sequence, received, text)
         for position, key, author, sequence, received, text in rows

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from feeds.content import FoundLink
 from feeds.conversation import read_vote
 from feeds.log import Extract, message_id
+from feeds.log_rows import VISIBLE
 from feeds.message import Message
 from feeds.tiered_index import TieredIndex
 from feeds.views.interning import intern, storable
@@ -46,13 +47,13 @@ class Votes:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        numbers = intern(connection, "vote_expression", (row.value[2] for row in rows))
+        numbers = intern(connection, "vote_expression", (row[2][2] for row in rows))
         VOTE.insert(
             connection,
             [(link, position, value, numbers[expression]) for position, _, (link, value, expression), _, _ in rows],
         )
         # As in the links view: a step that falls on a message without a vote is made up for the next time round.
-        VOTE.settle(connection, rows[0].position - 1, rows[-1].position)
+        VOTE.settle(connection, rows[0][0] - 1, rows[-1][0])
 
 
 def votes_of(connection: sqlite3.Connection, message: str) -> list[CastVote]:
@@ -64,7 +65,7 @@ def votes_of(connection: sqlite3.Connection, message: str) -> list[CastVote]:
     for position, key, author, value, expression, timestamp, received in connection.execute(
         "SELECT v.position, m.key, f.ref, v.value, e.name, m.timestamp, m.received "  # noqa: S608
         f"FROM {VOTE.either} v JOIN message m ON m.position=v.position JOIN feed f ON f.id=m.author "
-        "JOIN vote_expression e ON e.id=v.expression WHERE v.link=? ORDER BY v.position",
+        f"JOIN vote_expression e ON e.id=v.expression WHERE v.link=? AND {VISIBLE} ORDER BY v.position",
         (id_hash(message),),
     ):
         last[author] = CastVote(position, message_id(key, author), author, value, expression, timestamp, received)

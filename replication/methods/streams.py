@@ -154,9 +154,9 @@ async def first_received(log: Log, time: float) -> int:
     low, high = 1, log.position + 1
     while low < high:
         middle = (low + high) // 2
-        (entry,) = await log.entries_after(middle - 1, 1)
-        if entry.received < time:
-            low = entry.position + 1
+        found = await log.entries_after(middle - 1, 1)
+        if found and found[0].received < time:
+            low = found[0].position + 1
         else:
             high = middle
     return low

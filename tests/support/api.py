@@ -24,7 +24,7 @@ from feeds.errors import FeedsError, SequenceMismatch
 from feeds.message import JsonValue
 from replication.errors import InvalidAddress, ReplicationError
 from replication.local_calls import LocalCalls
-from replication.peer_info import Direction, PeerEvent, PeerInfo, PeerState, Traffic
+from replication.peer_info import Direction, KnownPeer, PeerEvent, PeerInfo, PeerState, Traffic
 from replication.rpc.methods import MethodTable
 from replication.sign_in import SignIn
 from tests.support.stores import Store, Ticking, open_store
@@ -45,12 +45,16 @@ class FakePeers:
     subscribers: list[Callable[[PeerEvent], None]] = field(default_factory=list)
     answers: dict[str, Callable[[str, Sequence[JsonValue]], object]] = field(default_factory=dict)
     """What methods of a peer answer."""
+    addresses: list[KnownPeer] = field(default_factory=list)
 
     def peers(self) -> list[PeerInfo]:
         return list(self.known)
 
     def traffic(self) -> Traffic:
         return Traffic(3, 4, 1, 2, {"calls a second": 5})
+
+    def known_peers(self) -> list[KnownPeer]:
+        return list(self.addresses)
 
     async def dial(self, address: str) -> PeerInfo:
         self.dialled.append(address)
@@ -109,6 +113,9 @@ class FakeReplication:
 
     async def request(self, feed: str, wanted: bool) -> None:
         self.requests[feed] = wanted
+
+    async def unrequest(self, feed: str) -> None:
+        self.requests.pop(feed, None)
 
 
 @dataclass
