@@ -12,6 +12,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
+from itertools import chain, count, repeat
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from feeds.content import FoundLink, links
@@ -151,20 +152,21 @@ class Indexer:
         positions = dict(connection.execute("SELECT name, position FROM view"))
         effects = []
         left_out = self._lagging if appended.position - appended.before > MUCH else ()
-        numbers = {tip.ref: tip.number for tip in appended.tips}
-        runs = [(first, numbers[run.author], run) for first, run in appended.runs]
+        known = {tip.ref: tip.number for tip in appended.tips}
+        runs = [run for _, run in appended.runs]
+        authors = [run.author for run in runs for _ in run.keys]
+        numbers = [known[author] for author in authors]
         for column, view in enumerate(self._views):
             if (
                 positions.get(view.name) == appended.before
                 and view.name not in left_out
-                and all(run.extracts[column] for _, _, run in runs)
+                and all(run.extracts[column] for run in runs)
             ):
-                rows = [
-                    _new_extract(Extract, (position, run.author, value, number, appended.received))
-                    for first, number, run in runs
-                    for position, value in enumerate(run.extracts[column], first)
-                    if value is not None
-                ]
+                values = chain.from_iterable([run.extracts[column] for run in runs])
+                every = zip(
+                    count(appended.before + 1), authors, values, numbers, repeat(appended.received), strict=False
+                )
+                rows = [row for row in every if row[2] is not None]
                 effects.append(_apply(connection, view, rows, appended.position))
         return effects
 
@@ -204,7 +206,7 @@ class Indexer:
         for view in self._views:
             if positions[view.name] < end:
                 rows = [
-                    Extract(position, message.author, value, number, received)
+                    (position, message.author, value, number, received)
                     for position, number, received, message, within in found
                     if position > positions[view.name] and (value := view.extract(message, within)) is not None
                 ]
@@ -225,9 +227,6 @@ class Indexer:
             if effect.change is not None:
                 for callback in self._subscribers.get(effect.view, ()):
                     callback(effect.change)
-
-
-_new_extract: Final = tuple.__new__  # half the cost of calling the class, once for each message and view
 
 
 def _apply(connection: sqlite3.Connection, view: View, rows: Sequence[Extract], end: int) -> Effect:

@@ -64,8 +64,8 @@ class BlobReferences:
             [(blob, position, author) for position, _, blobs, author, _ in rows for blob in blobs],
         )
         # As in the links view: a step that falls on a message without a blob is made up for the next time round.
-        REFERENCE.settle(connection, rows[0].position - 1, rows[-1].position)
-        _INSERT(connection, sorted((row.number, row.position) for row in rows))
+        REFERENCE.settle(connection, rows[0][0] - 1, rows[-1][0])
+        _INSERT(connection, sorted((row[3], row[0]) for row in rows))
 
 
 def references_to(

@@ -57,7 +57,7 @@ class Channels:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        numbers = intern(connection, "channel_name", (name for row in rows for name in row.value[1]))
+        numbers = intern(connection, "channel_name", (name for row in rows for name in row[2][1]))
         messages, subscribed = [], []
         for position, _, (claimed, names, subscription), author, received in rows:
             if subscription is None:

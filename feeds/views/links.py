@@ -65,12 +65,12 @@ class Links:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        numbers = intern(connection, "link_rel", (rel for row in rows for _, rel in row.value))
+        numbers = intern(connection, "link_rel", (rel for row in rows for _, rel in row[2]))
         LINK.insert(
             connection, [(dest8, position, numbers[rel]) for position, _, found, _, _ in rows for dest8, rel in found]
         )
         # A step that falls on a message without links is left out and made up for the next time round.
-        LINK.settle(connection, rows[0].position - 1, rows[-1].position)
+        LINK.settle(connection, rows[0][0] - 1, rows[-1][0])
 
 
 def _dest8(dest: str) -> int:

@@ -38,7 +38,7 @@ class MessageTypes:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        numbers = intern(connection, "message_type_name", (row.value for row in rows))
+        numbers = intern(connection, "message_type_name", (row[2] for row in rows))
         # One type after another: each row lands beside the last one.
         INSERT(connection, sorted((numbers[name], position) for position, _, name, _, _ in rows))
 

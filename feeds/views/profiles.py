@@ -63,8 +63,8 @@ class Profiles:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        subjects = intern(connection, "profile_subject", (row.value[0] for row in rows))
-        fields = intern(connection, "profile_field", (name for row in rows for name, _, _ in row.value[1]))
+        subjects = intern(connection, "profile_subject", (row[2][0] for row in rows))
+        fields = intern(connection, "profile_field", (name for row in rows for name, _, _ in row[2][1]))
         newest: dict[tuple[int, int, int], tuple[object, ...]] = {}
         for position, _, (subject, found), author, _ in rows:
             for name, value, folded in found:

@@ -45,7 +45,7 @@ class Search:
     extract = staticmethod(extract)
 
     def apply(self, connection: sqlite3.Connection, rows: Sequence[Extract]) -> None:
-        _INSERT(connection, [(row.position, row.value) for row in rows])
+        _INSERT(connection, [(row[0], row[2]) for row in rows])
 
 
 def positions(connection: sqlite3.Connection, query: Query, *, after: int, limit: int, descending: bool) -> list[int]:

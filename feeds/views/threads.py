@@ -83,7 +83,7 @@ class Threads:
             ],
         )
         # As in the links view: a step that falls on a message without a reply is made up for the next time round.
-        REPLY.settle(connection, rows[0].position - 1, rows[-1].position)
+        REPLY.settle(connection, rows[0][0] - 1, rows[-1][0])
 
 
 def members(connection: sqlite3.Connection, root: str, *, limit: int) -> list[Member]:

@@ -299,7 +299,7 @@ def test_no_content_makes_a_view_raise(content: Any, depth: int) -> None:
                 connection.execute(statement)
             value = view.extract(message, links(message.content))
             if value is not None:
-                view.apply(connection, [Extract(1, message.author, value, 1, 5)])
+                view.apply(connection, [(1, message.author, value, 1, 5)])
     finally:
         connection.close()
 

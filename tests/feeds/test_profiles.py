@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.formats.registry import CLASSIC
-from feeds.log import Extract
 from feeds.migrations import FEEDS
 from feeds.names import Said
 from feeds.views.profiles import Profiles, claims_about, extract, said_of, subjects_named
@@ -109,7 +108,7 @@ def test_no_content_makes_it_raise(members: Any, is_usable: bool) -> None:
         connection.execute("INSERT INTO message VALUES(1, 1, 1, ?, 5, 5, ?)", (message.key, message.text))
         value = extract(message, [])
         if value is not None:
-            Profiles().apply(connection, [Extract(1, message.author, value, 1, 5)])
+            Profiles().apply(connection, [(1, message.author, value, 1, 5)])
             assert len(claims_about(connection, value[0])) == sum(text != "null" for _, text, _ in value[1])
             subjects_named(connection, "\ud800")
             said_of(connection, [ANN, "\0"], "\0")
