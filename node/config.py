@@ -79,6 +79,9 @@ class Config:
     hmac_key: bytes | None
     hops: int
     lan: bool
+    strangers: str
+    autoconnect: bool
+    dial_quotas: Mapping[str, int]
     own_pubs: tuple[str, ...]
     blob_max_bytes: int
     blob_quota_mib: int
@@ -162,6 +165,25 @@ def _feeds(value: object) -> tuple[str, ...]:
         raise BadValue(f"must be feed ids, separated by commas ({error})") from None
 
 
+_GROUPS = ("lan", "room", "pub", "followed", "stranger")
+
+
+def _quotas(value: object) -> dict[str, int]:
+    """`pub=2,lan=1`: numbers by group; groups that are not named keep their default."""
+    wanted = f"must be like pub=2,lan=1, with numbers from 0 to 10 for {', '.join(_GROUPS)}"
+    if not isinstance(value, str):
+        raise BadValue(wanted)
+    found: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        if name not in _GROUPS or name in found or not number.isascii() or not number.isdigit() or len(number) > 2:
+            raise BadValue(wanted)
+        found[name] = int(number)
+        if found[name] > 10:
+            raise BadValue(wanted)
+    return found
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("path", _folder, "~/.pysbot", "DIR", "data directory: identity, feeds, token, socket", in_file=False),
     Option("config", _folder, "", "FILE", "settings file; default: config.toml in the data directory", in_file=False),
@@ -175,6 +197,21 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("hmac_key", _optional_key, "", "BASE64", "HMAC key (caps.sign) for messages of a test network; empty: none"),
     Option("hops", _whole(0, 32), 3, "N", "replicate feeds up to this distance: 0 only myself, 1 those I follow"),
+    Option(
+        "strangers",
+        _choice("anyone", "hops", "followed"),
+        "anyone",
+        "anyone|hops|followed",
+        "peers that may connect: anyone, those whose feed is replicated, or only those I follow",
+    ),
+    Option("autoconnect", _switch, True, "", "dial peers that were not picked by hand, within the quotas"),
+    Option(
+        "dial_quotas",
+        _quotas,
+        "",
+        "GROUP=N,...",
+        "connections to open by itself, where not lan=2,room=2,pub=2,followed=3,stranger=1",
+    ),
     Option("lan", _switch, True, "", "announce this node on the local network and look for others"),
     Option("own_pubs", _feeds, "", "IDS", "pubs of mine, with commas: one of them is enough to unlock a locked feed"),
     Option("blob_max_bytes", _whole(1, 64 * 1024 * 1024), 5 * 1024 * 1024, "N", "bytes that one blob may have"),
@@ -282,6 +319,8 @@ def _shown(value: object) -> object:
         return base64.b64encode(value).decode()
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, dict):
+        return ",".join(f"{name}={number}" for name, number in value.items())
     return str(value) if isinstance(value, Path) else value
 
 

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import orjson
@@ -38,9 +38,11 @@ from replication.connections import Connections
 from replication.errors import AddressInUse, LocalError
 from replication.methods.services import MethodServices
 from replication.methods.table import method_table
+from replication.policy import Strangers
 from replication.replicator import Clocks, Replicator
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Caller, MethodTable
+from replication.schedule import Quotas, Rules
 from replication.sign_in import SignIn
 
 log = logging.getLogger("node.sbot")
@@ -227,6 +229,12 @@ async def _open_connections(
         clocks=clocks,
         network_key=config.network_key,
         blob_exchange=blob_exchange,
+        strangers=Strangers(config.strangers),
+        rules=Rules(
+            quotas=replace(Quotas(), **config.dial_quotas),
+            autoconnect=config.autoconnect,
+            strangers=config.strangers == Strangers.ANYONE,
+        ),
     )
     hub.append(connections)
     return table, connections

@@ -231,7 +231,7 @@ class Connections:
         connected = {info.id for info in found}
         return found + self._dialling.idle(connected)
 
-    def known(self) -> list[KnownPeer]:
+    def known_peers(self) -> list[KnownPeer]:
         """Every address that we know, staged ones too, with the scheduler's last word on it."""
         return self._dialling.known()
 

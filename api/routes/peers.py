@@ -11,7 +11,7 @@ from api.answers import document
 from api.bodies import read_object
 from api.errors import Problem
 from api.ids import FEED_PATH, feed_in
-from api.models import AddressBody, Connected, PeerList
+from api.models import AddressBody, Connected, KnownPeerList, PeerList
 from api.negotiation import Form
 from api.openapi import also, describe, listing
 from api.paging import PAGE, is_descending, list_answer, slice_of
@@ -32,6 +32,18 @@ async def list_peers(request: Request) -> Response:
     peers = services_of(request).peers.peers()
     peers.sort(key=lambda peer: (peer.since, peer.id), reverse=is_descending(request))
     return await list_answer(request, slice_of([orjson.dumps(peer) for peer in peers]), name="peers")
+
+
+@router.get(
+    "/known",
+    summary="Every known address, and what the scheduler makes of it",
+    responses=listing(KnownPeerList, "A page of addresses, those heard of first before others"),
+    openapi_extra=describe(*PAGE),
+)
+async def list_known(request: Request) -> Response:
+    known = services_of(request).peers.known_peers()
+    known.sort(key=lambda each: (each.first_heard, each.address), reverse=is_descending(request))
+    return await list_answer(request, slice_of([orjson.dumps(each) for each in known]), name="known peers")
 
 
 @router.post(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import asdict
 from typing import Any
 
 from feeds.message import JsonValue
@@ -10,11 +11,12 @@ from replication.address import parse_address
 from replication.errors import InvalidAddress, RemoteVisible
 from replication.methods.local import local
 from replication.methods.services import Hub, MethodServices
-from replication.peer_info import PeerInfo, PeerState
+from replication.peer_info import KnownPeer, PeerInfo, PeerState
 from replication.rpc.methods import Caller, Kind, Method
 from replication.rpc.streams import Sink
 
 EVENTS_KEPT = 1000
+STAGED_SECONDS = 1.0
 
 
 def methods(services: MethodServices) -> list[Method]:
@@ -61,6 +63,25 @@ def methods(services: MethodServices) -> list[Method]:
         await out.send([_json(lines())])
         await _events(hub(), out, lambda _kind, _info: lines())
 
+    async def staged_peers(_caller: Caller, _args: list[JsonValue], out: Sink) -> None:
+        """The list of `[address, details]` of addresses that hold only now and are not connected, after each change."""
+
+        def lines() -> list[list[Any]]:
+            staged = [each for each in hub().known_peers() if each.staged and each.state is not PeerState.CONNECTED]
+            return [[each.address, _staged(each)] for each in staged]
+
+        said = lines()
+        await out.send([_json(said)])
+        while True:
+            await asyncio.sleep(STAGED_SECONDS)
+            if (new := lines()) != said:
+                said = new
+                await out.send([_json(said)])
+
+    async def known(_caller: Caller, _args: list[JsonValue]) -> list[dict[str, Any]]:
+        """Every address there is, with the scheduler's last word on it."""
+        return [asdict(each) for each in hub().known_peers()]
+
     async def db_peers(_caller: Caller, _args: list[JsonValue]) -> list[list[Any]]:
         """`[address, details]` of each remembered address."""
         return [
@@ -72,6 +93,8 @@ def methods(services: MethodServices) -> list[Method]:
                     "autoconnect": known.auto,
                     "birth": known.added,
                     "failure": known.failures,
+                    "type": known.kind or "peer",
+                    "stateChange": max(known.added, known.last_success or 0, known.last_failure or 0),
                 },
             ]
             for known in hub().remembered()
@@ -90,6 +113,8 @@ def methods(services: MethodServices) -> list[Method]:
         local("conn.remember", Kind.SYNC, remember),
         local("conn.forget", Kind.SYNC, forget),
         local("conn.peers", Kind.SOURCE, conn_peers),
+        local("conn.stagedPeers", Kind.SOURCE, staged_peers),
+        local("conn.known", Kind.SYNC, known),
         local("conn.dbPeers", Kind.SYNC, db_peers),
     ]
 
@@ -115,7 +140,14 @@ def as_sbot(info: PeerInfo) -> dict[str, Any]:
         "bytesIn": info.bytes_in,
         "bytesOut": info.bytes_out,
         "error": info.error,
+        "reason": info.reason,
     }
+
+
+def _staged(known: KnownPeer) -> dict[str, Any]:
+    """A staged address as the old sbot describes it."""
+    line = {"key": known.id, "type": known.kind, "source": known.source, "stagingBirth": known.first_heard}
+    return line | ({"room": known.origin} if known.kind == "room-attendant" else {}) | {"reason": known.reason}
 
 
 def _address(args: list[JsonValue]) -> str:

@@ -15,7 +15,7 @@ from feeds.publishing import Publishing
 from feeds.views.social_graph import SocialGraph
 from replication.address_book import Remembered
 from replication.blob_exchange import BlobExchange
-from replication.peer_info import PeerEvent, PeerInfo
+from replication.peer_info import KnownPeer, PeerEvent, PeerInfo
 from replication.replicator import Replicator
 from replication.sign_in import SignIn
 
@@ -24,6 +24,8 @@ class Hub(Protocol):
     """The part of `replication.connections.Connections` that methods need; it sits a floor above them."""
 
     def peers(self) -> list[PeerInfo]: ...
+
+    def known_peers(self) -> list[KnownPeer]: ...
 
     def remembered(self) -> list[Remembered]: ...
 

@@ -1,12 +1,14 @@
 """Peers: the list, dialling with every outcome, hanging up."""
 
+from dataclasses import replace
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from api.models import PeerList
+from api.models import KnownPeerList, PeerList
 from replication.errors import DialFailed, DialTimeout, HandshakeFailed, InvalidAddress, ReplicationError
-from replication.peer_info import Direction, PeerState
+from replication.peer_info import Direction, KnownPeer, PeerState
 from tests.api.test_access import code
 from tests.support import builders
 from tests.support.api import Api, peer_info
@@ -84,3 +86,38 @@ async def test_hanging_up(api: Api) -> None:
     assert api.peers.known == []
     assert code(await api.client.delete(path)) == "peer-not-found"
     assert code(await api.client.delete("/v1/peers/x")) == "invalid-id"
+
+
+async def test_known_addresses_and_what_becomes_of_them(api: Api) -> None:
+    def known(name: str, heard: int, **more: Any) -> KnownPeer:
+        peer = builders.keypair(name).id
+        plain = KnownPeer(
+            id=peer,
+            address=f"net:{name}.example:8008~shs:{peer[1:-8]}",
+            source="pub",
+            kind="pub",
+            origin=FRIEND,
+            group="pub",
+            autoconnect=False,
+            staged=False,
+            state=PeerState.DISCONNECTED,
+            hops=None,
+            failures=3,
+            first_heard=heard,
+            last_success=None,
+            last_failure=9,
+            next_try=20,
+            error="connect: refused",
+            decision="wait",
+            reason="back-off after 3 failures in a row",
+            decided=9,
+        )
+        return replace(plain, **more)
+
+    api.peers.addresses = [known("b", 2), known("a", 1, kind="lan", group="lan", staged=True, decision="dial")]
+    items = KnownPeerList.model_validate((await api.client.get("/v1/peers/known")).json()).items
+    assert [(each.first_heard, each.group, each.staged) for each in items] == [(1, "lan", True), (2, "pub", False)]
+    assert items[1].reason == "back-off after 3 failures in a row"
+    newest = (await api.client.get("/v1/peers/known?order=desc&limit=1")).json()
+    assert [each["first_heard"] for each in newest["items"]] == [2]
+    assert newest["next"]
