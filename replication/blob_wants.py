@@ -164,6 +164,7 @@ class BlobWants:
         self._wanted_by_others = 0
         self._had = 0
         self._count = 0
+        self._begun = 0
         self._effects: deque[Effect] = deque()
 
     # ---- effects
@@ -479,7 +480,8 @@ class BlobWants:
     def _begin(self, peer: str, blob: str, now: float) -> None:
         state = self._peers[peer]
         heappop(state.offers)
-        get = Get(self._number(), blob, peer, state.haves[blob])
+        self._begun += 1
+        get = Get(self._begun, blob, peer, state.haves[blob])
         self._running[blob] = _Running(get, now)
         state.gets.add(get.number)
         self._effects.append(get)
