@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?=
-BENCH ?= validate canonical ingest growth box_stream rpc replicate reconnect start http memory
+BENCH ?= validate canonical ingest growth box_stream rpc replicate reconnect start http reads memory
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format bench clean
