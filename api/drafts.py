@@ -8,6 +8,7 @@ from api.services import MESSAGE_UNITS, Services
 from feeds.canonical_json import utf16_units
 from feeds.content import links
 from feeds.message import JsonObject, JsonValue
+from feeds.private.sealing import read_recipients
 from feeds.refs import is_blob
 
 __all__ = ["measure"]
@@ -24,6 +25,7 @@ def measure(
     signature = draft.size - utf16_units(draft.signed.decode())
     blobs = _once(blob for text in _texts(content) for blob in _find_blobs(text) if is_blob(blob))
     mentioned = _once(link.target for link in links(content) if link.path.partition(".")[0] == "mentions")
+    named = recps if recps is not None else content.get("recps") if isinstance(content, dict) else None
     return {
         "sequence": draft.sequence,
         "bytes": len(draft.signed) + signature,
@@ -31,6 +33,7 @@ def measure(
         "limit": MESSAGE_UNITS,
         "mentions": [target for target in mentioned if not is_blob(target)],
         "blobs": blobs,
+        "recps": None if named is None else list(dict.fromkeys([*read_recipients(named), services.me])),
         "missing_blobs": [blob for blob in blobs if not services.blobs.has(blob)],
     }
 

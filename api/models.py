@@ -392,6 +392,7 @@ class DryRun(Shape):
     size: int = Field(description="What counts against `limit`: UTF-16 units")
     limit: int
     mentions: list[str] = Field(description="Feeds and messages that the content mentions")
+    recps: list[str] | None = Field(description="Feeds that could read it, ourselves included; null: everybody")
     blobs: list[str] = Field(description="Blobs that the content names")
     missing_blobs: list[str] = Field(description="Those of them that this node does not hold")
 

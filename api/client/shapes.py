@@ -6,6 +6,7 @@ __all__ = [
     "BlobAdded",
     "Channel",
     "Connected",
+    "Deleted",
     "DryRun",
     "Feed",
     "Found",
@@ -13,7 +14,10 @@ __all__ = [
     "Info",
     "Message",
     "MessageMeta",
+    "Mute",
     "Name",
+    "NewToken",
+    "NewWebhook",
     "Page",
     "Peer",
     "PrivateThread",
@@ -25,7 +29,9 @@ __all__ = [
     "Thread",
     "ThreadMessage",
     "ThreadSummary",
+    "Token",
     "Vote",
+    "Webhook",
     "Whoami",
     "Word",
 ]
@@ -89,6 +95,7 @@ class DryRun(TypedDict):
     bytes: int
     size: int
     limit: int
+    recps: list[str] | None
     mentions: list[str]
     blobs: list[str]
     missing_blobs: list[str]
@@ -240,3 +247,50 @@ class Replication(TypedDict):
     state: str
     hops: int
     peers: list[dict[str, Any]]
+
+
+class Mute(TypedDict):
+    id: str
+    since: int
+
+
+class Deleted(TypedDict):
+    """What was done, and what nobody can do, for people."""
+
+    id: str
+    deleted: Literal["here"]
+    note: str
+
+
+class Token(TypedDict):
+    """Times are seconds since 1970."""
+
+    id: str
+    name: str
+    scopes: list[Literal["read", "publish", "private", "admin"]]
+    created: int
+    expires: int | None
+
+
+class NewToken(Token):
+    token: str
+
+
+class Webhook(TypedDict):
+    """Times are milliseconds since 1970."""
+
+    id: str
+    url: str
+    filter: dict[str, Any]
+    state: Literal["active", "failing", "paused"]
+    cursor: int
+    lag: int
+    failures: int
+    error: str | None
+    next_try: int | None
+    delivered: int | None
+    created: int
+
+
+class NewWebhook(Webhook):
+    secret: str

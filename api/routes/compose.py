@@ -5,6 +5,7 @@ to those who could read that message, and an answer to one that we cannot read i
 public by accident.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from sqlite3 import Connection
 from typing import Final
@@ -103,12 +104,14 @@ async def _post(services: Services, order: Body) -> Letter:
     if answered is not None:
         recps = recps if recps is not None else answered.recipients
         channel = channel if channel is not None else answered.channel
-    named = [str(mention["link"]) for mention in [*composing.find_mentions(text), *mentions]]
+    found = await asyncio.to_thread(composing.find_mentions, text)
+    named = [str(mention["link"]) for mention in [*found, *mentions]]
     content = composing.post(
         text,
         reply=None if answered is None else answered.spot,
         channel=channel,
         content_warning=order.optional_text("content_warning"),
+        found=found,
         mentions=mentions,
         blobs=await _held(services, named),
     )
