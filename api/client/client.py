@@ -21,12 +21,16 @@ from api.client.shapes import (
     BlobAdded,
     Channel,
     Connected,
+    Deleted,
     DryRun,
     Feed,
     Found,
     Info,
     Message,
+    Mute,
     Name,
+    NewToken,
+    NewWebhook,
     Peer,
     PrivateThread,
     Profile,
@@ -35,7 +39,9 @@ from api.client.shapes import (
     Status,
     Thread,
     ThreadSummary,
+    Token,
     Vote,
+    Webhook,
     Whoami,
 )
 from feeds.canonical_json import JsonObject, JsonValue
@@ -334,6 +340,64 @@ class Client:
     def feed_replication(self, feed: str) -> dict[str, Any]:
         """What we have of a feed, what each peer says it has, what is waited for."""
         return cast(dict[str, Any], self._get(f"/v1/replication/{escaped(feed)}"))
+
+    # --- what is not shown --------------------------------------------------------------------------------------------
+
+    def mute(self, feed: str) -> None:
+        """Leave a feed out of lists on this node; nobody is told."""
+        self._connection.request("PUT", f"/v1/profiles/{escaped(feed)}/mute")
+
+    def unmute(self, feed: str) -> None:
+        self._connection.request("DELETE", f"/v1/profiles/{escaped(feed)}/mute")
+
+    def mutes(self) -> Iterator[Mute]:
+        return self._list("/v1/mutes")
+
+    def delete_message(self, message: str) -> Deleted:
+        """Hide a message on this node; `note` says what that does not do."""
+        return cast(Deleted, self._connection.request("DELETE", f"/v1/messages/{escaped(message)}").json())
+
+    def delete_feed(self, feed: str) -> Deleted:
+        """Hide a feed on this node and replicate it no longer."""
+        return cast(Deleted, self._connection.request("DELETE", f"/v1/feeds/{escaped(feed)}").json())
+
+    def restore_feed(self, feed: str) -> None:
+        """Show a deleted feed again."""
+        self._connection.request("PUT", f"/v1/feeds/{escaped(feed)}")
+
+    # --- tokens and webhooks ------------------------------------------------------------------------------------------
+
+    def tokens(self) -> Iterator[Token]:
+        return self._list("/v1/tokens")
+
+    def create_token(self, name: str, scopes: Iterable[str], *, expires_in: int | None = None) -> NewToken:
+        """A token for another program, for so many seconds; `token` is never shown again."""
+        body: JsonObject = {"name": name, "scopes": list(scopes), "expires_in": expires_in}
+        return cast(NewToken, self._post("/v1/tokens", body))
+
+    def revoke_token(self, token: str) -> None:
+        """End a token, which is named by its id."""
+        self._connection.request("DELETE", f"/v1/tokens/{escaped(token)}")
+
+    def webhooks(self) -> Iterator[Webhook]:
+        return self._list("/v1/webhooks")
+
+    def create_webhook(
+        self, url: str, rules: JsonObject | None = None, *, secret: str | None = None, since: int | None = None
+    ) -> NewWebhook:
+        """Have messages posted to a web address, after the position `since` or from now on."""
+        body: JsonObject = {"url": url, "filter": rules, "secret": secret, "since": since}
+        return cast(NewWebhook, self._post("/v1/webhooks", body))
+
+    def webhook(self, webhook: str) -> Webhook:
+        return cast(Webhook, self._get(f"/v1/webhooks/{escaped(webhook)}"))
+
+    def resume_webhook(self, webhook: str) -> Webhook:
+        """Try again at once."""
+        return cast(Webhook, self._connection.request("POST", f"/v1/webhooks/{escaped(webhook)}/resume").json())
+
+    def delete_webhook(self, webhook: str) -> None:
+        self._connection.request("DELETE", f"/v1/webhooks/{escaped(webhook)}")
 
     # --- live ---------------------------------------------------------------------------------------------------------
 

@@ -41,9 +41,19 @@ COMMANDS: tuple[Command, ...] = (
     Command("init", "identity:init", "", "make the data directory and the identity, start nothing"),
     Command("config", "settings:show", "[options]", "print each setting and where it came from"),
     Command("version", "identity:version", "", "print the version"),
+    Command("token.list", "tokens:list_tokens", "", "tokens of other programs"),
+    Command(
+        "token.create",
+        "tokens:create",
+        "NAME SCOPE… [--expires-in 30d]",
+        "make a token: read, publish, private, admin",
+    ),
+    Command("token.revoke", "tokens:revoke", "ID", "end a token"),
     Command("whoami", "identity:whoami", "", "print the id of this node"),
     Command("status", "status:status", "", "what the running node holds and does"),
-    Command("unlock", "unlock:unlock", "[--sequence N]", "why our feed is locked; with its last number: open it by hand"),
+    Command(
+        "unlock", "unlock:unlock", "[--sequence N]", "why our feed is locked; with its last number: open it by hand"
+    ),
     Command("proof", "proof:proof", "ID | --verify FILE|-", "proof that a feed is forked: print it, or check one"),
     Command("manifest", "remote:manifest", "", "every muxrpc method of the running node"),
     Command("post", "writing:post", "[TEXT|-] [--channel C] [--warning W]", "publish a post", group="people"),
@@ -78,6 +88,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("unfollow", "relations:unfollow", "WHO", "follow a feed no longer", group="people"),
     Command("block", "graph:block", "WHO [--state false]", "block a feed", ("friends.block",), group="people"),
     Command("unblock", "relations:unblock", "WHO", "block a feed no longer", group="people"),
+    Command("mute", "hiding:mute", "[WHO]", "leave somebody out of timelines and searches here", group="people"),
+    Command("unmute", "hiding:unmute", "WHO", "mute somebody no longer", group="people"),
+    Command("delete", "hiding:delete", "ID [--undo]", "hide a message or a feed on this node", group="people"),
     Command("publish", "publish:publish", "--type T [--KEY VALUE …] | .", "sign and store a message", group="messages"),
     Command("get", "messages:get", "ID [--private]", "one message by its id", group="messages"),
     Command(

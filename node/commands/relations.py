@@ -1,4 +1,4 @@
-"""People and what they are to us: who, name, unfollow, unblock, mute, unmute."""
+"""People and what they are to us: who, name, unfollow, unblock."""
 
 from collections.abc import Callable
 from typing import Any

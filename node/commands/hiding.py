@@ -1,0 +1,49 @@
+"""What this node does not show: mute, unmute, delete."""
+
+from feeds.refs import is_feed
+from node.commands.catalogue import Invocation
+from node.commands.local import local, message_id
+from node.errors import UsageError
+
+
+def mute(invocation: Invocation) -> int:
+    """Leave a feed out of timelines and searches on this node; without a word, list the muted ones."""
+    with local(invocation, most=1) as here:
+        if here.words:
+            feed = here.people.find(here.words[0])
+            here.node.mute(feed)
+            text = f"{here.people.label(feed)} is muted on this node. Nobody is told; sbot unmute ends it."
+            here.output.line(text) if here.output.pretty else here.value({"id": feed, "muted": True})
+            return 0
+        found = [dict(one) for one in here.node.mutes()]
+        if here.output.pretty:
+            here.output.table(("muted",), [(here.people.label(one["id"]),) for one in found])
+        else:
+            for one in found:
+                here.value(one)
+    return 0
+
+
+def unmute(invocation: Invocation) -> int:
+    """Show a muted feed again."""
+    with local(invocation, least=1, most=1) as here:
+        feed = here.people.find(here.words[0])
+        here.node.unmute(feed)
+        text = f"{here.people.label(feed)} is not muted."
+        here.output.line(text) if here.output.pretty else here.value({"id": feed, "muted": False})
+    return 0
+
+
+def delete(invocation: Invocation) -> int:
+    """Hide a message or a feed on this node, and say what that does not do."""
+    with local(invocation, least=1, most=1, switches=("undo",)) as here:
+        (id,) = here.words
+        if here.found.on("undo"):
+            if not is_feed(id):
+                raise UsageError("--undo takes the id of a feed; a deleted message stays hidden.")
+            here.node.restore_feed(id)
+            here.output.line("The feed is shown again.") if here.output.pretty else here.value({"id": id})
+            return 0
+        answer = here.node.delete_feed(id) if is_feed(id) else here.node.delete_message(message_id(id))
+        here.output.line(answer["note"]) if here.output.pretty else here.value(dict(answer))
+    return 0
