@@ -321,11 +321,6 @@ class BlobWants:
         if (takers := self._pushes.get(blob)) is not None:
             takers.add(peer)
             self._check_pushed(blob)
-        if size > self._max_size:
-            if self._is_wanted(blob):
-                self._remember_reason(blob, f"it has {size} bytes, more than the {self._max_size} allowed here")
-            self._forget_have(state, blob)
-            return
         known = state.haves.get(blob)
         if known == size:
             return
@@ -465,7 +460,8 @@ class BlobWants:
         offers = state.offers
         while offers:
             rank, _, blob = offers[0]
-            if blob not in state.haves or blob in self._running or not self._is_wanted(blob):
+            size = state.haves.get(blob, self._max_size + 1)
+            if size > self._max_size or blob in self._running or not self._is_wanted(blob):
                 heappop(offers)
             elif (failure := self._failures.get((peer, blob))) is not None and failure.until > now:
                 heappop(offers)
@@ -494,9 +490,16 @@ class BlobWants:
                     self._add_offer(state, blob)
 
     def _add_offer(self, state: _Peer, blob: str) -> None:
+        if state.haves[blob] > self._max_size:
+            reason = f"it has {state.haves[blob]} bytes, more than the {self._max_size} allowed here"
+            self._remember_reason(blob, reason)
+            return
         if len(state.offers) > 2 * len(state.haves) + 100:  # many are out of date
-            wanted = [have for have in state.haves if self._is_wanted(have) and have not in self._running]
-            state.offers = [(self._rank(have), self._number(), have) for have in wanted if have != blob]
+            state.offers = [
+                (self._rank(have), self._number(), have)
+                for have, size in state.haves.items()
+                if have != blob and size <= self._max_size and self._is_wanted(have) and have not in self._running
+            ]
             heapify(state.offers)
         heappush(state.offers, (self._rank(blob), self._number(), blob))
 

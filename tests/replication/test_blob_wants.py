@@ -341,12 +341,14 @@ def test_only_what_is_wanted_here_is_fetched_when_so_set() -> None:
 def test_twenty_thousand_hostile_wants_are_bounded() -> None:
     found = machine(*(f"peer {number}" for number in range(20)), "friend")
     found.notes_received("friend", {blob(10**6): -1}, {}, 0.0)
+    floods = [
+        dict.fromkeys(blobs(range(number * 20_000, number * 20_000 + (20_000 if number == 0 else 1500))), -1)
+        for number in range(20)
+    ]
     tracemalloc.start()
     try:
-        for number in range(20):
-            ids = blobs(range(number * 20_000, number * 20_000 + (2000 if number else 20_000)))
-            found.notes_received(f"peer {number}", dict.fromkeys(ids, -1), {}, 0.0)
-            del ids
+        for number, flood in enumerate(floods):
+            found.notes_received(f"peer {number}", flood, {}, 0.0)
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
