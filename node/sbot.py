@@ -39,6 +39,7 @@ from replication.errors import AddressInUse, LocalError
 from replication.methods.services import MethodServices
 from replication.methods.table import method_table
 from replication.policy import Strangers
+from replication.pub_follower import PubFollower
 from replication.replicator import Clocks, Replicator
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Caller, MethodTable
@@ -117,6 +118,7 @@ class Sbot:
             )
             stack.push_async_callback(_stop_serving, connections, http)
             await _listen(connections, config, directory)
+            await stack.enter_async_context(_running(_pub_follower(store, replicator, connections), "pub messages"))
             await stack.enter_async_context(webhooks.running())
             await http.start()
             sbot = cls(config, directory, keypair, store, replicator, connections, http, replication)
@@ -171,8 +173,21 @@ def _blob_exchange(store: Store, replicator: Replicator, config: Config, clocks:
     )
 
 
+def _pub_follower(store: Store, replicator: Replicator, connections: Connections) -> PubFollower:
+    async def hint(address: str, author: str) -> None:
+        await connections.hint(address, "pub", kind="pub", origin=author)
+
+    return PubFollower(
+        store.database,
+        store.log,
+        store.live,
+        is_wanted=lambda author: author in replicator.policy.wanted,
+        hint=hint,
+    )
+
+
 @asynccontextmanager
-async def _running(part: Replicator | BlobExchange, name: str) -> AsyncIterator["asyncio.Task[None]"]:
+async def _running(part: Replicator | BlobExchange | PubFollower, name: str) -> AsyncIterator["asyncio.Task[None]"]:
     """Run a part of the node until the end."""
 
     async def run() -> None:

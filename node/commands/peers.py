@@ -25,11 +25,12 @@ def peers(invocation: Invocation) -> int:
     answer = ask(found, "gossip.peers", [], kind="sync")
     if not found.output.pretty:
         return print_answer(found, answer)
-    found.output.table(("id", "state", "address", "in", "out"), [_row(peer) for peer in answer])
+    found.output.table(("id", "state", "address", "in", "out", "why"), [_row(peer) for peer in answer])
     return 0
 
 
 def _row(peer: dict[str, Any]) -> tuple[object, ...]:
     identity = peer.get("id") or peer.get("key", "")
     counts = (display.size(peer.get("bytesIn")), display.size(peer.get("bytesOut")))
-    return (identity, peer.get("state", ""), peer.get("address", ""), *counts)
+    why = peer.get("reason") or ("it called us" if not peer.get("client") else "")
+    return (identity, peer.get("state", ""), peer.get("address", ""), *counts, why)
