@@ -18,6 +18,7 @@ __all__ = [
     "Blob",
     "BlobAdded",
     "BlobList",
+    "BlobReferenceList",
     "ChannelList",
     "Connected",
     "Contact",
@@ -391,8 +392,8 @@ class DryRun(Shape):
     bytes: int = Field(description="UTF-8 bytes of the formatted message, signature included")
     size: int = Field(description="What counts against `limit`: UTF-16 units")
     limit: int
-    mentions: list[str] = Field(description="Feeds and messages that the content mentions")
     recps: list[str] | None = Field(description="Feeds that could read it, ourselves included; null: everybody")
+    mentions: list[str] = Field(description="Feeds and messages that the content mentions")
     blobs: list[str] = Field(description="Blobs that the content names")
     missing_blobs: list[str] = Field(description="Those of them that this node does not hold")
 
@@ -801,6 +802,18 @@ class Blob(Shape):
 
 class BlobList(Shape):
     items: list[Blob]
+    next: str | None
+
+
+class BlobReference(Message):
+    """A message that names a blob."""
+
+    path: str = Field(description="Where: the path of a link inside its content, or `text` for the midst of its text")
+    unbox: str | None = Field(description="The key that opens the blob, as it stands there")
+
+
+class BlobReferenceList(Shape):
+    items: list[BlobReference]
     next: str | None
 
 

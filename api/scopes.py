@@ -77,6 +77,7 @@ GET /v1/search
 GET /v1/resolve
 GET /v1/blobs
 GET /v1/blobs/{id}
+GET /v1/blobs/{id}/references
 GET /v1/peers
 GET /v1/peers/known
 GET /v1/replication

@@ -19,14 +19,16 @@ from api.downloads import Download
 from api.errors import Problem
 from api.ids import BLOB_PATH, blob_id, blob_in, blob_path
 from api.media_types import HEAD_SIZE, is_inline, media_type
-from api.models import Blob, BlobAdded, BlobList
+from api.models import Blob, BlobAdded, BlobList, BlobReferenceList
 from api.openapi import also, describe, listing
-from api.paging import PAGE, Chunk, Mark, is_descending, list_answer
+from api.paging import NEWEST_FIRST, PAGE, Chunk, Mark, is_descending, list_answer
 from api.parameters import Parameter, Reading, Unfit, flag, text
 from api.services import Services, services_of
 from api.uploads import file_in, too_large
 from feeds.blobs import BlobInfo, BlobReader, Want
 from feeds.errors import NotFound, TooLarge
+from feeds.views.blob_references import Reference, references_to
+from feeds.views.interning import storable
 
 __all__ = ["router"]
 
@@ -126,6 +128,33 @@ async def list_blobs(request: Request) -> Response:
 def _chunk(found: list[tuple[int, dict[str, object]]], limit: int) -> Chunk:
     items = [orjson.dumps(value) for _, value in found[:limit]]
     return Chunk(items, found[limit - 1][0] if len(found) > limit else None)
+
+
+@router.get(
+    "/{id:path}/references",
+    summary="Messages that name a blob",
+    responses=listing(BlobReferenceList, "Newest received first; encrypted messages are not among them"),
+    openapi_extra=describe(*NEWEST_FIRST, path=BLOB_PATH),
+)
+async def references(request: Request) -> Response:
+    services, blob = services_of(request), blob_in(request)
+    descending = is_descending(request, newest_first=True)
+
+    async def fetch(mark: Mark | None, limit: int) -> Chunk:
+        start = None if mark is None else int(mark)
+        found = await services.database.read(
+            lambda connection: references_to(connection, blob, start=start, limit=limit + 1, descending=descending)
+        )
+        items = [_reference(reference) for reference in found[:limit]]
+        return Chunk(items, found[limit - 1].entry.position if len(found) > limit else None)
+
+    return await list_answer(request, fetch, name="references", newest_first=True)
+
+
+def _reference(reference: Reference) -> bytes:
+    entry, (_, path, unbox) = reference
+    shown = orjson.dumps(storable(path)), orjson.dumps(None if unbox is None else storable(unbox))
+    return b'%b,"path":%b,"unbox":%b}' % (entry.as_kvt()[:-1], *shown)
 
 
 @router.post(

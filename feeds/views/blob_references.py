@@ -5,7 +5,7 @@ stored text (`feeds.blob_links`). Contents that are encrypted have nothing here.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from feeds.blob_links import BlobLink, blob_ids, blob_links
@@ -13,6 +13,7 @@ from feeds.bulk_insert import BulkInsert
 from feeds.canonical_json import parse
 from feeds.content import FoundLink
 from feeds.log import Entry, Extract, entries_at
+from feeds.log_rows import VISIBLE
 from feeds.message import Message
 from feeds.tiered_index import TieredIndex
 from feeds.views.placing import id_hash
@@ -69,26 +70,32 @@ class BlobReferences:
 
 
 def references_to(
-    connection: sqlite3.Connection, blob: str, *, before: int = LAST, limit: int = 100, author: str | None = None
+    connection: sqlite3.Connection,
+    blob: str,
+    *,
+    start: int | None = None,
+    limit: int = 100,
+    author: str | None = None,
+    descending: bool = True,
 ) -> list[Reference]:
-    """Messages that name a blob (canonical id), newest received first, before a position; of one author if given."""
+    """Messages that name a blob (canonical id), newest received first (not descending: last), or those of one author.
+
+    start -- a position to go on from, which is left out.
+    """
+    compare, order = ("<", "DESC") if descending else (">", "ASC")
+    rows = connection.execute(
+        f"SELECT position FROM {REFERENCE.either} WHERE blob=?1 AND position{compare}?2 "  # noqa: S608 - only constants
+        f"AND (?3 IS NULL OR author=(SELECT id FROM feed WHERE ref=?3)) ORDER BY position {order}",
+        (id_hash(blob), (LAST if descending else 0) if start is None else start, author),
+    )
     found: list[Reference] = []
-    for position in _positions(connection, blob, before, author):
-        if len(found) == limit:
+    for (position,) in rows:
+        if len(found) >= limit:
             break
         for entry in entries_at(connection, [position]):
             # Another blob with the same hash, should there ever be one, is not named here.
             found += [Reference(entry, link) for link in _links_of(entry) if link.id == blob]
     return found
-
-
-def _positions(connection: sqlite3.Connection, blob: str, before: int, author: str | None) -> Iterator[int]:
-    rows = connection.execute(
-        f"SELECT position FROM {REFERENCE.either} WHERE blob=?1 AND position<?2 "  # noqa: S608 - only constants
-        "AND (?3 IS NULL OR author=(SELECT id FROM feed WHERE ref=?3)) ORDER BY position DESC",
-        (id_hash(blob), before, author),
-    )
-    return (position for (position,) in rows)
 
 
 def is_named_by(connection: sqlite3.Connection, author: str, blob: str) -> bool:
@@ -102,8 +109,9 @@ def named_by(connection: sqlite3.Connection, author: str, *, before: int = LAST,
     limit -- messages; all that one names belongs to one page.
     """
     rows = connection.execute(
-        "SELECT n.position FROM feed f JOIN blob_naming n ON n.author=f.id WHERE f.ref=? AND n.position<? "
-        "ORDER BY n.position DESC LIMIT ?",
+        "SELECT m.position FROM feed f JOIN blob_naming n ON n.author=f.id "  # noqa: S608 - only constants are put in
+        "JOIN message m ON m.position=n.position "
+        f"WHERE f.ref=? AND n.position<? AND {VISIBLE} ORDER BY n.position DESC LIMIT ?",
         (author, before, limit),
     ).fetchall()
     entries = {entry.position: entry for entry in entries_at(connection, [position for (position,) in rows])}

@@ -5,6 +5,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -13,7 +14,7 @@ import pytest
 from api.boxed_blobs import box
 from api.byte_ranges import ByteRange, Unsatisfiable, wanted_range
 from api.media_types import TEXT, UNKNOWN, is_inline, media_type
-from api.models import Blob, BlobAdded, BlobList
+from api.models import Blob, BlobAdded, BlobList, BlobReferenceList
 from api.services import HttpSettings
 from feeds.blobs import EMPTY
 from tests.api.test_access import code
@@ -439,3 +440,31 @@ async def test_strangers_see_no_blob(api: Api) -> None:
         for method, url in (("GET", path(blob)), ("POST", "/v1/blobs"), ("DELETE", path(blob)), ("GET", path(NOBODYS))):
             assert (await stranger.request(method, url)).status_code == 401
     assert await api.services.blobs.wants() == []
+
+
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+async def test_messages_that_name_a_blob(tmp_path: Path) -> None:
+    blob, key = blob_id(b"named"), "K+/" + "a" * 40 + "=.boxs"
+    async with open_api(tmp_path) as api:
+        contents: tuple[dict[str, Any], ...] = (
+            {"type": "post", "text": f"![cat]({blob}?unbox={key})"},
+            {"type": "post", "text": "no", "\ud800": {"link": f"{blob}?unbox=\ud801"}},
+            {"type": "about", "about": api.services.me, "image": blob},
+        )
+        for content in contents:
+            await api.services.ingest.publish(content)
+        first = (await api.client.get(path(blob, "/references?limit=2"))).json()
+        rest = (await api.client.get(path(blob, f"/references?limit=2&cursor={first['next']}"))).json()
+        found = [*BlobReferenceList.model_validate(first).items, *BlobReferenceList.model_validate(rest).items]
+        assert [(item.value["sequence"], item.path, item.unbox) for item in found] == [
+            (3, "image", None),
+            (2, "\\ud800.link", "\\ud801"),
+            (1, "text", key),
+        ]
+        assert rest["next"] is None
+        answer = await api.client.get(path(blob, "/references?order=asc"))
+        assert [item["key"] for item in answer.json()["items"]] == [item.key for item in reversed(found)]
+        assert (await api.client.get(path(NOBODYS, "/references"))).json() == {"items": [], "next": None}
+        assert (await api.client.get("/v1/blobs/nonsense/references")).status_code == 400

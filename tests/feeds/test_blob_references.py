@@ -54,7 +54,9 @@ async def test_messages_that_name_a_blob(tmp_path: Path) -> None:
 
         assert places(ONE) == [(5, "mentions.link"), (3, "image.link"), (1, "text")]
         assert places(ONE, limit=2) == [(5, "mentions.link"), (3, "image.link")]
-        assert places(ONE, before=3) == [(1, "text")]
+        assert places(ONE, start=3) == [(1, "text")]
+        assert places(ONE, start=1, descending=False) == [(3, "image.link"), (5, "mentions.link")]
+        assert places(ONE, limit=1, descending=False) == [(1, "text")]
         assert places(ONE, author=ann) == [(3, "image.link"), (1, "text")]
         assert places(TWO) == [(6, "deep.file"), (1, "text")]
         assert places(NOBODYS) == places(ONE, author=keypair("none").id) == []

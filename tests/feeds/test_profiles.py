@@ -102,7 +102,7 @@ def test_no_content_makes_it_raise(members: Any, is_usable: bool) -> None:
     message = CLASSIC.prepare(feed("ann", {"name": "x"}).texts[0])._replace(content=content)
     connection = sqlite3.connect(":memory:")
     try:
-        for statement in (*FEEDS.migrations[0].statements, *Profiles.schema):
+        for statement in (*(s for step in FEEDS.migrations for s in step.statements), *Profiles.schema):
             connection.execute(statement)
         connection.execute("INSERT INTO feed VALUES(1, ?, 1, x'', 1, 1, 0)", (ANN,))
         connection.execute("INSERT INTO message VALUES(1, 1, 1, ?, 5, 5, ?)", (message.key, message.text))
