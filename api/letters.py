@@ -1,5 +1,6 @@
 """Private messages in answers: only where a request asks for them, never kept by any cache."""
 
+from collections.abc import Callable
 from typing import Final
 
 from starlette.requests import Request
@@ -24,9 +25,15 @@ WORDS: Final = Parameter("q", text(1000), "Words that all occur in the message")
 NO_STORE: Final = {"Cache-Control": "no-store", "Vary": "Accept"}
 
 
-def letters(request: Request, wanted: Wanted) -> Fetch:
-    """Private messages that fit, in plain, in receive order; marks are positions."""
-    services, descending = services_of(request), is_descending(request)
+def letters(
+    request: Request,
+    wanted: Wanted,
+    *,
+    newest_first: bool = False,
+    shown: Callable[[OpenedEntry], bytes] = OpenedEntry.as_kvt,
+) -> Fetch:
+    """Private messages that fit, in plain, in receive order; marks are positions. newest_first -- unless asked else."""
+    services, descending = services_of(request), is_descending(request, newest_first=newest_first)
     end = services.log.position
 
     async def fetch(mark: Mark | None, limit: int) -> Chunk:
@@ -37,7 +44,7 @@ def letters(request: Request, wanted: Wanted) -> Fetch:
         fitting = [one for one in found if one.entry.position <= end]
         page = fitting[:limit]
         more = len(fitting) > limit or (len(found) > limit and descending)
-        return Chunk([one.as_kvt() for one in page], page[-1].entry.position if page and more else None)
+        return Chunk([shown(one) for one in page], page[-1].entry.position if page and more else None)
 
     return fetch
 

@@ -11,7 +11,7 @@ import asyncio
 import math
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -24,6 +24,7 @@ from feeds.message import JsonValue
 from feeds.private.key_ring import KeyRing, Opened
 from feeds.private.stored import boxed_content, opened_kvt, opened_value
 from feeds.refs import is_feed, is_message
+from feeds.search_words import Query
 from feeds.thread_order import Place, order
 
 __all__ = ["Letter", "Mailbox", "OpenedEntry", "PrivateThread", "Wanted"]
@@ -110,11 +111,15 @@ class Wanted:
     mentions: str | None = None
     words: str | None = None
     """Words that must all occur in the texts of the content, in any case."""
+    query: Query | None = None
+    without: Collection[str] = ()
+    """Authors that are left out."""
 
     def fits(self, letter: Letter) -> bool:
         """Whether what is remembered of a message fits."""
         return (
             (self.author is None or letter.author == self.author)
+            and letter.author not in self.without
             and (self.type is None or letter.type == self.type)
             and (self.root is None or (letter.root == self.root and letter.id != self.root))
             and (self.since is None or letter.claimed >= self.since)
@@ -124,7 +129,7 @@ class Wanted:
     @property
     def reads(self) -> bool:
         """Whether the content itself must be looked at."""
-        return self.channel is not None or self.mentions is not None or self.words is not None
+        return any(rule is not None for rule in (self.channel, self.mentions, self.words, self.query))
 
     def fits_content(self, content: JsonValue) -> bool:
         """Whether a content fits."""
@@ -133,6 +138,8 @@ class Wanted:
         if self.channel is not None and normalise_channel(self.channel) not in read_channels(content):
             return False
         if self.mentions is not None and self.mentions not in _links(content.get("mentions")):
+            return False
+        if self.query is not None and not self.query.stands_in(content):
             return False
         if self.words is None:
             return True
@@ -206,6 +213,14 @@ class Mailbox:
         await self._refresh()
         letters = self._threads.get(root)
         return None if letters is None else _thread(root, letters)
+
+    async def opened_of(self, entries: Sequence[Entry]) -> dict[int, OpenedEntry]:
+        """Those of some messages that we can read, by position."""
+        boxed = [entry.position for entry in entries if boxed_content(entry.text) is not None]
+        if not boxed:
+            return {}
+        await self.catch_up()
+        return {one.entry.position: one for one in await self._at(boxed)}
 
     async def read(self, letters: Sequence[Letter]) -> list[OpenedEntry]:
         """The messages behind letters, in the same order."""

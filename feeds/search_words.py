@@ -93,6 +93,10 @@ class Query(NamedTuple):
         """Whether a content is what is searched for: the last word on what the expression found."""
         if all(len(term.words) == 1 for term in (*self.wanted, *self.unwanted)):
             return True
+        return self.stands_in(content)
+
+    def stands_in(self, content: JsonValue) -> bool:
+        """Whether a content that no index found is what is searched for."""
         texts = [f" {' '.join(words_of(text))} " for _, text in _texts(content)] if isinstance(content, dict) else []
         return all(any(term.stands_in(text) for text in texts) for term in self.wanted) and not any(
             term.stands_in(text) for term in self.unwanted for text in texts

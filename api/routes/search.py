@@ -1,4 +1,4 @@
-"""Full-text search in public messages."""
+"""Full-text search in public messages, or with `private=1` in the private ones that we can read."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from api.answers import unpacked
 from api.ids import feed_id
+from api.letters import PRIVATE, letters
 from api.models import FoundList
 from api.muting import INCLUDE_MUTED, left_out
 from api.openapi import describe, listing
@@ -19,6 +20,7 @@ from api.searching import WORDS, query_of
 from api.services import Services, services_of
 from feeds.content import content_type
 from feeds.log import Entry, entries_at
+from feeds.mailbox import OpenedEntry, Wanted
 from feeds.message import JsonObject
 from feeds.names import as_json
 from feeds.search_words import Query, excerpt_of
@@ -37,15 +39,17 @@ TYPE: Final = Parameter("type", text(200), "Type of the content")
 
 @router.get(
     "",
-    summary="Full-text search in public messages",
+    summary="Full-text search in public messages, or in private ones",
     responses=listing(FoundList, "Messages with an excerpt, the newest received first"),
-    openapi_extra=describe(WORDS, TYPE, AUTHOR, INCLUDE_MUTED, *NEWEST_FIRST),
+    openapi_extra=describe(WORDS, TYPE, AUTHOR, PRIVATE, INCLUDE_MUTED, *NEWEST_FIRST),
 )
 async def find(request: Request) -> Response:
     services = services_of(request)
     query = query_of(request)
     if query is None:
         raise WORDS.refusal("must be given")
+    if PRIVATE.of(request):
+        return await _letters(request, query)
     author = AUTHOR.of(request)
     fetch = _Finding(
         services,
@@ -57,6 +61,26 @@ async def find(request: Request) -> Response:
     )
     behind = services.indexer.behind.get(search.Search.name, 0)
     return await list_answer(request, fetch, name="search", newest_first=True, members={"behind": behind})
+
+
+async def _letters(request: Request, query: Query) -> Response:
+    """The same in the private messages that we can read; nothing of them is in an index, so all of them are read."""
+    author = AUTHOR.of(request)
+    chosen = None if author is None else feed_id(author)
+    wanted = Wanted(
+        author=chosen,
+        type=TYPE.of(request),
+        query=query,
+        without=frozenset(left_out(request)) - {chosen},
+    )
+
+    def shown(one: OpenedEntry) -> bytes:
+        content = one.opened.content
+        snippet = _snippet(content, query) if isinstance(content, dict) else orjson.dumps(None)
+        return b'%b,"snippet":%b}' % (one.as_kvt()[:-1], snippet)
+
+    fetch = letters(request, wanted, newest_first=True, shown=shown)
+    return await list_answer(request, fetch, name="search-letters", newest_first=True, members={"behind": 0})
 
 
 class _Finding:
@@ -84,8 +108,9 @@ class _Finding:
         at = int(mark) if mark is not None else (self._end if self._descending else 0)
         found: list[bytes] = []
         looked_at = 0
+        at_once = min(SCAN_CHUNK, 2 * limit)
         while looked_at < SCAN_LIMIT:
-            entries, following = await self._read(at)
+            entries, following = await self._read(at, at_once)
             for entry in entries:
                 item = self._item(entry)
                 if item is not None:
@@ -96,17 +121,18 @@ class _Finding:
             if following is None:
                 return Chunk(found, None)
             at = following
-            looked_at += SCAN_CHUNK
+            looked_at += at_once
+            at_once = SCAN_CHUNK
         return Chunk(found, at)
 
-    async def _read(self, at: int) -> tuple[list[Entry], int | None]:
+    async def _read(self, at: int, at_once: int) -> tuple[list[Entry], int | None]:
         """The next entries that have the words, and from where to go on."""
         hits = await self._database.read(
             lambda connection: search.hits(
                 connection,
                 self._query,
                 after=at,
-                limit=SCAN_CHUNK,
+                limit=at_once,
                 author=self._author,
                 without=self._hidden,
                 descending=self._descending,

@@ -1,7 +1,7 @@
 """private.publish, private.unbox, private.read: for the node's own user, as in ssb-private (protocol.md section 12).
 
 What is decrypted goes to local callers only: each method here is `local`, and no other file of the methods knows the
-mailbox but `messages`, whose `get` opens a message for the same callers.
+mailbox but `messages`, whose `get` opens a message for the same callers, and `streams` for createLogStream.
 """
 
 from feeds.canonical_json import compact

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from feeds.claimed_times import FIRST, LAST, Claim
 from feeds.live import Live
 from feeds.log import Entry, Log
+from feeds.mailbox import Mailbox, OpenedEntry
 from feeds.message import JsonValue
 from replication.errors import RemoteVisible
 from replication.history import rendered
@@ -33,9 +34,10 @@ def methods(services: MethodServices) -> list[Method]:
     log, live = services.log, services.live
 
     async def create_log_stream(_caller: Caller, args: list[JsonValue], out: Sink) -> None:
-        """Every message in the order of receipt."""
+        """Every message in the order of receipt; with `private` those that we can read have their content in plain."""
         opts = options.options(args)
-        await _Reading(log, live, out, options.shape(opts), options.bounds(opts), None).run()
+        mailbox = services.mailbox if options.flag(opts, "private", False) else None
+        await _Reading(log, live, out, options.shape(opts), options.bounds(opts), None, mailbox).run()
 
     async def messages_by_type(_caller: Caller, args: list[JsonValue], out: Sink) -> None:
         """Every message of one type in the order of receipt."""
@@ -66,9 +68,11 @@ def methods(services: MethodServices) -> list[Method]:
 class _Writer:
     """Sends entries in the shape that was asked for, and counts them."""
 
-    def __init__(self, out: Sink, shape: Shape) -> None:
+    def __init__(self, out: Sink, shape: Shape, mailbox: Mailbox | None = None) -> None:
+        """mailbox -- if given, messages that it can open go out in plain."""
         self._out = out
         self._shape = shape
+        self._mailbox = mailbox
         self.left = shape.limit
 
     @property
@@ -84,9 +88,13 @@ class _Writer:
             entries = entries[: self.left]
             self.left -= len(entries)
         if entries:
-            await self._out.send(
-                [rendered(entry, keys=self._shape.keys, values=self._shape.values) for entry in entries]
-            )
+            opened = {} if self._mailbox is None else await self._mailbox.opened_of(entries)
+            await self._out.send([self._rendered(entry, opened.get(entry.position)) for entry in entries])
+
+    def _rendered(self, entry: Entry, opened: OpenedEntry | None) -> bytes:
+        if opened is None or not self._shape.values:
+            return rendered(entry, keys=self._shape.keys, values=self._shape.values)
+        return opened.as_kvt() if self._shape.keys else opened.value()
 
     async def send_sync(self) -> None:
         """Tell a live reader, if it asked, that what follows is new."""
@@ -97,13 +105,22 @@ class _Writer:
 class _Reading:
     """One stream in the order of receipt."""
 
-    def __init__(self, log: Log, live: Live, out: Sink, shape: Shape, bounds: Bounds, kind: str | None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        live: Live,
+        out: Sink,
+        shape: Shape,
+        bounds: Bounds,
+        kind: str | None,
+        mailbox: Mailbox | None = None,
+    ) -> None:
         self._log = log
         self._live = live
         self._shape = shape
         self._bounds = bounds
         self._kind = kind
-        self._writer = _Writer(out, shape)
+        self._writer = _Writer(out, shape, mailbox)
 
     async def run(self) -> None:
         end = self._log.position

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from api.models import Message, PrivateMessageList, PrivateThreadList
+from api.models import FoundList, Message, PrivateMessageList, PrivateThreadList
 from feeds.keys import Keypair, to_x25519_public
 from feeds.private import box1
 from feeds.private.key_ring import KeyRing
@@ -319,3 +319,56 @@ async def test_nobody_without_the_token(api: Api) -> None:
             answer: httpx.Response = await stranger.get(path, params={"private": 1})
             assert answer.status_code == 401
             assert MARKER not in answer.text
+
+
+# --- search -----------------------------------------------------------------------------------------------------------
+
+
+async def test_search_in_private_messages_only(api: Api) -> None:
+    feed = builders.Feed(FRIEND)
+    for number, text in enumerate(["a secret plan", "the plan, secretly", "nothing", "plan <b>a</b> secret"]):
+        feed.append(boxed(post(text, title=f"letter {number}"), FRIEND, api.me))
+    feed.append(boxed({"type": "note", "text": "my secret plan"}, FRIEND, api.me))
+    feed.append(boxed(post("a secret plan of others"), FRIEND, OTHER.id))
+    feed.append(post("a secret plan for everybody"))
+    await api.receive(*feed.texts)
+    own = await publish(api, post("our secret plan"), FRIEND.id)
+    path = "/v1/search"
+    public = await items(api, path, q="secret plan")
+    assert texts(public) == ["a secret plan for everybody"]
+    found = await items(api, path, q="secret plan", private=1)
+    assert texts(found) == ["our secret plan", "my secret plan", "plan <b>a</b> secret", "a secret plan"]
+    assert all(message["meta"] == {"private": True} for message in found)
+    assert found[0]["key"] == own["key"]
+    assert found[2]["snippet"] == {
+        "field": "text",
+        "text": "plan <b>a</b> secret",
+        "html": "<mark>plan</mark> &lt;b&gt;a&lt;/b&gt; <mark>secret</mark>",
+    }
+    for query, expected in (
+        ({"q": '"secret plan"'}, ["our secret plan", "my secret plan", "a secret plan"]),
+        ({"q": "secret* -our -my"}, ["plan <b>a</b> secret", "the plan, secretly", "a secret plan"]),
+        ({"q": "letter"}, ["plan <b>a</b> secret", "nothing", "the plan, secretly", "a secret plan"]),
+        ({"q": "plan", "type": "note"}, ["my secret plan"]),
+        ({"q": "plan", "author": api.me}, ["our secret plan"]),
+        ({"q": "plan", "author": OTHER.id}, []),
+        ({"q": "plan", "order": "asc", "limit": 2}, ["a secret plan", "the plan, secretly"]),
+        ({"q": "everybody"}, []),
+        ({"q": "others"}, []),
+    ):
+        assert texts(await items(api, path, private=1, **query)) == expected, query
+    answer = await api.client.get(path, params={"q": "plan", "private": 1, "limit": 2})
+    FoundList.model_validate(answer.json())
+    rest = (await api.client.get(answer.links["next"]["url"])).json()
+    assert texts([*answer.json()["items"], *rest["items"]]) == [
+        "our secret plan",
+        "my secret plan",
+        "plan <b>a</b> secret",
+        "the plan, secretly",
+    ]
+    crossed = {"q": "plan", "cursor": answer.json()["next"]}
+    assert code(await api.client.get(path, params=crossed)) == "invalid-cursor"
+    assert code(await api.client.get(path, params={"q": "!", "private": 1})) == "invalid-parameter"
+    await api.client.post("/v1/messages", json={"content": {"type": "contact", "contact": FRIEND.id, "blocking": True}})
+    assert texts(await items(api, path, q="plan", private=1)) == ["our secret plan"]
+    assert len(await items(api, path, q="plan", private=1, author=FRIEND.id)) == 4

@@ -124,3 +124,33 @@ async def test_nothing_for_remote_callers(tmp_path: Path) -> None:
                 await peer.call(name, [POST, [FRIEND.id]])
         with pytest.raises(RemoteCallError, match="not in list of allowed methods"):
             await peer.source("private.read").read_batch()
+
+
+async def test_the_log_in_plain_for_local_programs_only(tmp_path: Path) -> None:
+    """As old sbots gave it: what we can read in plain, what we cannot as it is."""
+    feed = builders.Feed(FRIEND)
+    async with open_node(tmp_path, "a") as a, program(a) as own, stranger(a) as peer:
+        feed.append(boxed("for a", a.id))
+        feed.append({"type": "post", "text": "for all"})
+        feed.append(boxed("for others", OTHER.id))
+        await a.take(feed.texts)
+        plain = await answers(own, "createLogStream", {"private": True})
+        stored = await answers(own, "createLogStream", {"private": False})
+        assert stored == await answers(own, "createLogStream")
+        assert plain[0]["value"]["content"]["text"] == "for a"
+        assert plain[0].pop("meta") == {"private": True}
+        assert plain[0]["value"] | {"content": stored[0]["value"]["content"]} == stored[0]["value"]
+        assert plain[1:] == stored[1:]
+        assert stored[0]["value"]["content"].endswith(".box")
+        (value,) = await answers(own, "createLogStream", {"private": True, "keys": False, "limit": 1})
+        assert value == plain[0]["value"]
+        (key,) = await answers(own, "createLogStream", {"private": True, "values": False, "limit": 1})
+        assert key == feed.ids[0]
+        live = own.source("createLogStream", [{"private": True, "live": True, "old": False}])
+        await own.call("private.publish", [POST, [FRIEND.id]])
+        fresh: Any = (await live.read_batch())[0].value()
+        assert fresh["value"]["content"]["text"] == "psst"
+        with pytest.raises(RemoteCallError, match="private"):
+            await answers(own, "createLogStream", {"private": "yes"})
+        with pytest.raises(RemoteCallError, match="not in list of allowed methods"):
+            await answers(peer, "createLogStream", {"private": True})
