@@ -272,7 +272,7 @@ class _Places:
         self._counts = Counter(each.group for each in self._ours)
         self._counts.update(dialling.values())
         self._decisions: list[Decision] = []
-        self._probed = False
+        self._probed = bool(dialling)  # how they end is what a probe would tell
 
     def give(self, due: Iterable[Known]) -> list[Decision]:
         full: list[Known] = []  # wait for a place in their group

@@ -1,12 +1,13 @@
 """Known addresses survive a restart, count their failures, and stay bounded."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from feeds.database import Database
+from feeds.database import Component, Database
 from feeds.migrations import FEEDS
 from replication import address_book
 from replication.address_book import AddressBook
@@ -101,3 +102,77 @@ async def test_the_book_is_bounded_and_keeps_what_the_user_dials(
     assert len(book.all()) == 4
     assert book.get("net:mine:1~shs:x") is not None
     assert book.get("net:h9:1~shs:x") is not None
+
+
+async def test_hints_are_bounded_by_whom_they_are_about_and_who_gave_them(database: Database) -> None:
+    book = AddressBook(database, Ticking())
+    await book.load()
+
+    async def hint(host: str, peer: str = BOB, origin: str = ALICE) -> bool:
+        return await book.hint(f"net:{host}:1~shs:x", peer, "pub", kind="pub", origin=origin)
+
+    await book.remember("net:mine:1~shs:x", BOB, "manual", auto=True)
+    assert not await hint("mine")
+    assert [await hint(f"h{number}") for number in range(12)] == [True] * 12
+    assert len(book.of_peer(BOB)) == 1 + address_book.MAX_HINTS_OF_PEER  # newer ones replace what never worked
+    for known in book.of_peer(BOB):
+        await book.succeeded(known.address)
+    assert not await hint("late")  # but nothing that did
+    for number in range(30):
+        assert await hint(f"o{number}", peer=f"@{number}", origin=BOB)
+    assert sum(known.origin == BOB for known in book.all()) == address_book.MAX_HINTS_OF_ORIGIN
+    again = AddressBook(database, Ticking())
+    await again.load()
+    assert again.all() == book.all()
+    assert not await again.hint("net:late:1~shs:x", BOB, "pub", kind="pub", origin=ALICE)
+
+
+async def test_hints_are_bounded_in_all(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address_book, "MAX_HINTS", 10)
+    book = AddressBook(database, Ticking())
+    await book.load()
+    for number in range(25):
+        await book.hint(f"net:h{number}:1~shs:x", f"@{number}", "pub", kind="pub", origin=f"@o{number}")
+    assert [known.address for known in book.all()] == [f"net:h{number}:1~shs:x" for number in range(15, 25)]
+
+
+async def test_what_a_person_asks_for_is_no_hint_any_more(database: Database) -> None:
+    book = AddressBook(database, Ticking())
+    await book.load()
+    await book.hint("net:a:1~shs:x", ALICE, "pub", kind="pub", origin=BOB)
+    await book.update(replace(book.all()[0], paused=True, next_try=9, failures=3))
+    known = await book.remember("net:a:1~shs:x", ALICE, "manual", auto=True)
+    assert (known.auto, known.paused, known.next_try, known.kind, known.source) == (True, False, 0, "pub", "manual")
+    await book.forget(known.address)
+    assert not await book.update(known)
+    assert book.all() == book.of_peer(ALICE) == []
+
+
+async def test_after_an_outage_what_failed_in_it_is_due(database: Database) -> None:
+    book = AddressBook(database, Ticking())
+    await book.load()
+    for name, failed in (("old", 10), ("new", 30)):
+        known = await book.remember(f"net:{name}:1~shs:x", ALICE, "pub", auto=False)
+        await book.update(replace(known, next_try=10**6, last_failure=failed))
+    await book.retry_since(20)
+    again = AddressBook(database, Ticking())
+    await again.load()
+    assert again.all() == book.all()
+    assert {known.address[4:7]: known.next_try for known in book.all()} == {"old": 10**6, "new": 0}
+
+
+async def test_addresses_of_before_the_scheduler_are_taken_over(tmp_path: Path) -> None:
+    old = Component(REPLICATION.name, REPLICATION.migrations[:1])
+    database = await Database.open(tmp_path / "old.db", [FEEDS, old])
+    insert = "INSERT INTO peer_address(address, peer, source, auto, added, failures) VALUES (?,?,'manual',?,1,2)"
+    await database.write(lambda connection: connection.execute(insert, ("net:a:1~shs:x", ALICE, 1)).rowcount)
+    await database.write(lambda connection: connection.execute(insert, ("net:b:1~shs:x", BOB, 0)).rowcount)
+    await database.close()
+    database = await Database.open(tmp_path / "old.db", [FEEDS, REPLICATION])
+    book = AddressBook(database, Ticking())
+    await book.load()
+    assert [(known.peer, known.auto, known.paused, known.failures) for known in book.all()] == [
+        (ALICE, True, False, 2),
+        (BOB, False, True, 2),  # we had hung up on it
+    ]
+    await database.close()

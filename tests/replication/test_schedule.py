@@ -149,6 +149,7 @@ def test_without_a_network_only_neighbours_are_dialled() -> None:
         assert reason(decisions, "far") == network.value
     probing = dialled(plan(some, network=Network.PROBE))
     assert (len(probing), probing[0]) == (2, "near")
+    assert dialled(plan(some, network=Network.PROBE, dialling={"x": Group.PUB})) == ["near"]
 
 
 def test_incoming_connections_take_no_place() -> None:
