@@ -218,7 +218,7 @@ class Webhooks:
         wanted, size, scanned = one.hook.filter, 0, 0
         position = one.hook.cursor
         while position < (end := self._log.position) and not (items and scanned >= SCANNED):
-            entries = await self._log.entries_after(position, CHUNK, author=wanted.author, type=wanted.type)
+            entries = await self._log.entries_after(position, CHUNK, author=wanted.author)
             scanned += len(entries)
             for entry in entries:
                 if wanted.fits(entry):

@@ -22,6 +22,10 @@ __all__ = ["Claim", "Profiles", "claims_about", "extract", "said_of", "subjects_
 MAX_VALUE: Final = 320
 """Characters of JSON that are kept in the table; a longer value stays in its message alone."""
 MAX_FOLDED: Final = 64
+_VISIBLE: Final = (
+    "c.position NOT IN (SELECT position FROM hidden_message) AND c.author NOT IN (SELECT feed FROM hidden_feed)"
+)
+"""Leaves out claims `c` in messages that were deleted here."""
 _INSERT: Final = BulkInsert("INSERT OR REPLACE INTO profile_claim", 6)
 
 
@@ -82,9 +86,9 @@ def claims_about(
     newest.
     """
     rows = connection.execute(
-        "SELECT p.name, c.value, a.ref, c.position FROM profile_subject s JOIN profile_claim c ON c.subject=s.id "
+        "SELECT p.name, c.value, a.ref, c.position FROM profile_subject s JOIN profile_claim c ON c.subject=s.id "  # noqa: S608 - a constant
         "JOIN profile_field p ON p.id=c.field JOIN feed a ON a.id=c.author "
-        "WHERE s.name=? AND c.value IS NOT 'null' "
+        f"WHERE s.name=? AND c.value IS NOT 'null' AND {_VISIBLE} "
         "ORDER BY p.name IN ('name', 'image', 'description', 'publicWebHosting') DESC, "
         "a.ref IN (SELECT value FROM json_each(?)) DESC, c.position DESC, p.id LIMIT ?",
         (subject, json.dumps(list(first)), limit),
@@ -111,10 +115,11 @@ def said_of(connection: sqlite3.Connection, subjects: Iterable[str], field: str 
     """Texts that are given to some ids as one field, by id; ids that nobody gave any are left out."""
     said: dict[str, list[Said]] = {}
     for subject, author, value in connection.execute(
-        "SELECT s.name, a.ref, c.value FROM profile_subject s "
+        "SELECT s.name, a.ref, c.value FROM profile_subject s "  # noqa: S608 - a constant
         "JOIN profile_claim c ON c.subject=s.id AND c.field=(SELECT id FROM profile_field WHERE name=?) "
         "JOIN feed a ON a.id=c.author "
         "WHERE s.name IN (SELECT value FROM json_each(?)) AND c.value IS NOT 'null' AND c.value IS NOT NULL "
+        f"AND {_VISIBLE} "
         "ORDER BY s.name, c.position",
         (field, json.dumps(list(subjects))),
     ):
@@ -128,9 +133,9 @@ def subjects_named(connection: sqlite3.Connection, prefix: str, *, limit: int = 
     """Feeds that anybody gives a name that begins so, without regard to case and accents."""
     folded = storable(folded_name(prefix)[:MAX_FOLDED])
     rows = connection.execute(
-        "SELECT DISTINCT s.name FROM profile_claim c JOIN profile_subject s ON s.id=c.subject "
+        "SELECT DISTINCT s.name FROM profile_claim c JOIN profile_subject s ON s.id=c.subject "  # noqa: S608 - a constant
         "WHERE c.folded>=?1 AND substr(c.folded, 1, length(?1))=?1 AND c.folded<?1 || char(1114111) "
-        "AND (s.name GLOB '@*' OR s.name GLOB 'ssb:feed*') ORDER BY c.folded, s.name LIMIT ?2",
+        f"AND (s.name GLOB '@*' OR s.name GLOB 'ssb:feed*') AND {_VISIBLE} ORDER BY c.folded, s.name LIMIT ?2",
         (folded, limit),
     )
     return [subject for (subject,) in rows]

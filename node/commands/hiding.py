@@ -1,6 +1,7 @@
 """What this node does not show: mute, unmute, delete."""
 
-from feeds.refs import is_feed
+from feeds.errors import InvalidRef
+from feeds.refs import FeedRef
 from node.commands.catalogue import Invocation
 from node.commands.local import local, message_id
 from node.errors import UsageError
@@ -38,12 +39,23 @@ def delete(invocation: Invocation) -> int:
     """Hide a message or a feed on this node, and say what that does not do."""
     with local(invocation, least=1, most=1, switches=("undo",)) as here:
         (id,) = here.words
+        feed = _feed(id)
         if here.found.on("undo"):
-            if not is_feed(id):
+            if feed is None:
                 raise UsageError("--undo takes the id of a feed; a deleted message stays hidden.")
-            here.node.restore_feed(id)
-            here.output.line("The feed is shown again.") if here.output.pretty else here.value({"id": id})
+            here.node.restore_feed(feed)
+            here.output.line("The feed is shown again.") if here.output.pretty else here.value({"id": feed})
             return 0
-        answer = here.node.delete_feed(id) if is_feed(id) else here.node.delete_message(message_id(id))
+        answer = here.node.delete_message(message_id(id)) if feed is None else here.node.delete_feed(feed)
         here.output.line(answer["note"]) if here.output.pretty else here.value(dict(answer))
     return 0
+
+
+def _feed(text: str) -> str | None:
+    """A feed id in the spellings that say what they are; bare base64 might be a message's."""
+    if not text.startswith(("@", "ssb:")):
+        return None
+    try:
+        return str(FeedRef.parse(text))
+    except InvalidRef:
+        return None

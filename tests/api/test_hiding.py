@@ -210,6 +210,16 @@ async def test_a_deleted_private_message_is_gone_from_the_mailbox(api: Api) -> N
     assert (await get(api, "/v1/private"))["items"] == []
 
 
+async def test_a_name_goes_with_the_message_that_gave_it(api: Api) -> None:
+    other = Feed(keypair("other"))
+    await api.receive(other.append({"type": "about", "about": other.id, "name": "Mallory"}))
+    names = f"/v1/names?ids={quote(other.id, safe='')}"
+    assert (await get(api, names))["items"][0]["name"] == "Mallory"
+    await api.client.delete(at("messages", other.ids[0]))
+    for path in (names, "/v1/names?q=mall", at("profiles", other.id), at("profiles", other.id, "/names")):
+        assert "Mallory" not in (await api.client.get(path)).text, path
+
+
 async def test_a_message_that_is_not_here_cannot_be_deleted(api: Api) -> None:
     assert code(await api.client.delete(at("messages", "%" + "A" * 43 + "=.sha256"))) == "message-not-found"
     assert code(await api.client.delete("/v1/messages/nonsense")) == "invalid-id"
