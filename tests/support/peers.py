@@ -22,9 +22,11 @@ from replication.methods.services import MethodServices
 from replication.methods.table import all_methods
 from replication.migrations import REPLICATION
 from replication.peer import Peer, PeerConfig, connect_local, connect_peer
+from replication.policy import Strangers
 from replication.replicator import Clocks, Replicator
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Method, MethodTable
+from replication.schedule import Rules
 from replication.sign_in import SignIn
 from tests.support import builders
 from tests.support.stores import Store, open_store
@@ -89,6 +91,8 @@ async def open_node(
     without: Iterable[tuple[str, ...]] = (),
     port: int = 0,
     fetch: Fetch = Fetch.ALL,
+    strangers: Strangers = Strangers.ANYONE,
+    rules: Rules | None = None,
 ) -> AsyncIterator[Node]:
     """A running node that listens on loopback. `without` names methods that it does not serve, as older peers do."""
     keypair = builders.keypair(name)
@@ -113,6 +117,7 @@ async def open_node(
         blobs = await Blobs.open(path / "blobs", store.database, now=clocks.wall)
         blob_exchange = BlobExchange(
             blobs,
+            database=store.database,
             log=store.log,
             live=store.live,
             policy=lambda: replicator.policy,
@@ -150,6 +155,8 @@ async def open_node(
             clocks=clocks,
             limits=limits,
             backoff=QUICK,
+            strangers=strangers,
+            rules=rules,
             blob_exchange=blob_exchange,
         )
         hub.append(connections)
