@@ -235,6 +235,15 @@ def test_an_extractor_that_raises_keeps_no_message_out(caplog: pytest.LogCapture
     assert "cannot read" in caplog.text
 
 
+def test_an_extractor_that_is_not_wanted_leaves_its_column_empty() -> None:
+    cut = share([task(deliver(FEED.texts))], 3)
+    outcome = Outcome(FEED.id, CLASSIC, EMPTY, False, EMPTY)
+    for part in cut:
+        for piece, verdict in zip(part, judge(part, None, [None, sequence_of]), strict=True):
+            assert outcome.join(piece, verdict)
+    assert outcome.extracts == [[], list(range(1, 25))]
+
+
 def test_signatures_cover_the_networks_key_where_it_has_one() -> None:
     key = bytes(range(32))
     keyed = chain("one", 3, hmac_key=key)

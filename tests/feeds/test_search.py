@@ -87,3 +87,23 @@ async def test_hits_of_an_author_and_without_some(tmp_path: Path) -> None:
         assert (others.positions, others.mark) == (found(store, "two"), None)
         page = store.database.peek(lambda c: hits(c, query, after=81, limit=5))
         assert page.mark == page.positions[-1] == sorted(page.positions)[0]
+
+
+async def test_a_large_round_is_not_even_asked_for_words_and_what_is_left_of_it_lags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feeds.validators.LARGE", 10)
+    monkeypatch.setattr("feeds.ingest.MUCH", 20)
+    one = feed("one")
+    async with open_store(tmp_path, processes=False) as store:
+        await store.ingest.add(one.texts[:15], source="test")
+        await store.ingest.add(one.texts[15:30], source="test")
+        assert store.indexer.behind == {}
+        await store.ingest.add(one.texts[:31], source="test")  # much is judged, one of it is new
+        assert store.indexer.behind == {"search": 1}
+        await store.ingest.add(one.texts[31:], source="test")  # it stays behind: nothing may be left out in between
+        assert store.indexer.behind == {"search": 10}
+        await store.indexer.catch_up()
+        assert len(found(store, "one")) == 26
+        await store.ingest.add(feed("two", 2).texts, source="test")
+        assert store.indexer.behind == {}
