@@ -165,6 +165,7 @@ async def _open_replicator(store: Store, config: Config, keypair: Keypair, clock
 def _blob_exchange(store: Store, replicator: Replicator, config: Config, clocks: Clocks) -> BlobExchange:
     return BlobExchange(
         store.blobs,
+        database=store.database,
         log=store.log,
         live=store.live,
         policy=lambda: replicator.policy,

@@ -15,9 +15,11 @@ from typing import Any, Final
 
 from feeds.blob_ranks import LOOKED_FOR
 from feeds.blobs import BlobChange, Blobs
+from feeds.database import Database
 from feeds.errors import FeedsError, InvalidJson, StoreError
 from feeds.live import Live
 from feeds.log import Log
+from feeds.views.blob_references import references_to
 from replication.blob_notes import parse_notes
 from replication.blob_search import BlobSearch
 from replication.blob_transfer import TransferFailed, fetch
@@ -39,6 +41,7 @@ NOTES_A_FRAME: Final = 500
 """About 32 KB, which every peer takes."""
 WRONG_NOTES_MAX: Final = 100
 WANTS_LOADED: Final = 1000
+NAMED_SHOWN: Final = 10
 
 Close = Callable[[str], None]
 
@@ -60,6 +63,7 @@ class BlobExchange:
         self,
         blobs: Blobs,
         *,
+        database: Database,
         log: Log,
         live: Live,
         policy: Callable[[], Policy],
@@ -68,7 +72,9 @@ class BlobExchange:
         fetch: Fetch = Fetch.ALL,
     ) -> None:
         self._blobs = blobs
-        self._search = BlobSearch(blobs, log=log, live=live, policy=policy)
+        self._database = database
+        self._policy = policy
+        self._search = BlobSearch(blobs, database=database, log=log, live=live, policy=policy)
         self._now = now
         self._limits = limits
         self._fetch = fetch
@@ -120,8 +126,8 @@ class BlobExchange:
         while True:
             try:
                 await self._search.run()
-            except StoreError as error:
-                logger.error("messages could not be searched for blobs: %s", error)
+            except* StoreError as group:
+                logger.error("messages could not be searched for blobs: %s", group.exceptions[0])
                 await asyncio.sleep(RETRY_SECONDS)
 
     # ---- the store
@@ -288,8 +294,12 @@ class BlobExchange:
         return self._machine.status()
 
     def blob_status(self, blob: str) -> dict[str, Any]:
-        """Who wants a blob (a canonical id), who has it, what is done about it and what went wrong; JSON values."""
-        info, want = self._blobs.info(blob), self._blobs.wanted(blob)
+        """Who wants a blob (a canonical id), who has it, what is done about it and what went wrong; JSON values.
+
+        `named_in` are the newest messages that name it, and whether their feeds are replicated.
+        """
+        info, want, wanted = self._blobs.info(blob), self._blobs.wanted(blob), self._policy().wanted
+        named = self._database.peek(lambda connection: references_to(connection, blob, limit=NAMED_SHOWN))
         return {
             "blob": blob,
             "held": info is not None,
@@ -297,6 +307,10 @@ class BlobExchange:
             "wanted": want is not None,
             "asked": want is not None and want.asked,
             "since": None if want is None else want.since,
+            "named_in": [
+                {"message": entry.id, "author": entry.author, "replicated": entry.author in wanted}
+                for entry in dict.fromkeys(reference.entry for reference in named)
+            ],
             "fetch": str(self._fetch),
             **self._machine.blob_status(blob, self._now()),
         }

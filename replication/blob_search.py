@@ -1,6 +1,7 @@
 """Which blobs the messages of wanted feeds name, so that they are wanted: pictures of near feeds first.
 
-The log is searched once, in the order of receipt, and how far is kept; what is wanted is kept by `feeds.blobs`.
+The log is searched once, in the order of receipt, and how far is kept; what is wanted is kept by `feeds.blobs`. When a
+feed comes to be wanted whose messages are here already, the view of references tells which blobs its newest ones name.
 """
 
 import asyncio
@@ -10,10 +11,12 @@ from typing import Final
 
 from feeds.blob_ranks import AVATAR, HOPS_MAX, NAMED
 from feeds.blobs import Blobs
+from feeds.database import Database
 from feeds.errors import InvalidRef
 from feeds.live import Live
 from feeds.log import Entry, Log
 from feeds.refs import BlobRef
+from feeds.views.blob_references import named_by
 from replication.policy import Policy
 
 __all__ = ["BlobSearch", "blobs_named", "rank_of"]
@@ -22,6 +25,9 @@ SETTLE_SECONDS: Final = 0.1
 """What came in meanwhile is looked at together; and a new follow has its effect on the policy first."""
 AT_ONCE: Final = 500
 NOTED_AFTER: Final = 5000
+LOOK_SECONDS: Final = 1.0
+LOOKED_BACK: Final = 1000
+"""Messages of a newly wanted feed that are looked at."""
 
 _CLASSIC: Final = re.compile(rb"&[A-Za-z0-9+/]{43}=\.sha256")
 _URI: Final = re.compile(rb"ssb:(?://)?blob[:/](?:sha256|classic)[:/][A-Za-z0-9_-]{43}=?")
@@ -54,14 +60,38 @@ def rank_of(text: bytes, hops: int) -> int:
 class BlobSearch:
     """`run` follows the log."""
 
-    def __init__(self, blobs: Blobs, *, log: Log, live: Live, policy: Callable[[], Policy]) -> None:
+    def __init__(self, blobs: Blobs, *, database: Database, log: Log, live: Live, policy: Callable[[], Policy]) -> None:
         self._blobs = blobs
+        self._database = database
         self._log = log
         self._live = live
         self._policy = policy
 
     async def run(self) -> None:
-        """Search what there is and what comes, until cancelled. Raises StoreError."""
+        """Search what there is and what comes, until cancelled. Raises StoreError (in a group)."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_log())
+            group.create_task(self._follow_policy())
+
+    async def _follow_policy(self) -> None:
+        seen = self._policy()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            policy = self._policy()
+            if policy is not seen:
+                for feed in policy.wanted - seen.wanted:
+                    if self._log.sequence(feed):
+                        await self._look_back(feed)
+                seen = policy
+
+    async def _look_back(self, feed: str) -> None:
+        """Want what the newest messages of a feed name."""
+        found = await self._database.read(lambda connection: named_by(connection, feed, limit=LOOKED_BACK))
+        wanted = self._wanted(reference.entry for reference in found)
+        if wanted:
+            await self._blobs.want_all(list(wanted.items()))
+
+    async def _follow_log(self) -> None:
         at = noted = self._blobs.searched()
         while True:
             await self._live.wait_beyond(at)

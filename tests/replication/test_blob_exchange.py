@@ -22,6 +22,7 @@ from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Caller, Kind, Method, Who
 from replication.rpc.streams import Sink, Source
 from tests.support.blob_nodes import blob, blobs
+from tests.support.builders import Feed
 from tests.support.peers import Node, key, open_node, program, stranger, until
 
 DATA = os.urandom(300_000)
@@ -154,9 +155,30 @@ async def test_messages_of_wanted_feeds_make_wants_pictures_first(tmp_path: Path
         assert (want.asked, want.rank) == (False, NAMED + 1)
         assert a.blobs.wanted(blob_id(strange)) is None
         assert not a.blobs.has(blob_id(strange))
-        await a.block(b.id)
-        await a.take([])
-        assert a.blobs.searched() > 0
+        status = a.blob_exchange.blob_status(blob(77))
+        assert [(named["author"], named["replicated"]) for named in status["named_in"]] == [(b.id, True)]
+        assert status["rank"] == NAMED + 1
+
+
+async def test_messages_that_were_here_before_their_feed_was_wanted(tmp_path: Path) -> None:
+    feed = Feed(key("somebody"))
+    feed.append({"type": "post", "text": "x", "mentions": [{"link": blob(1)}]})
+    feed.append({"type": "about", "about": feed.id, "image": blob(2)})
+    async with open_node(tmp_path, "a") as a:
+        await a.take(feed.texts)
+        await asyncio.sleep(0.3)
+        assert await a.blobs.wants() == []
+        await a.follow(feed.id)
+        await until(lambda: a.blobs.wanted(blob(1)) and a.blobs.wanted(blob(2)))
+        assert [want.rank for want in await a.blobs.wants()] == [AVATAR + 1, NAMED + 1]
+    async with open_node(tmp_path, "a") as a:
+        assert len(await a.blobs.wants()) == 2
+        await a.block(feed.id)
+        await until(lambda: feed.id not in a.replicator.policy.wanted)
+        feed.append({"type": "post", "text": "x", "mentions": [{"link": blob(3)}]})
+        await a.take(feed.texts[2:])
+        await asyncio.sleep(0.3)
+        assert a.blobs.wanted(blob(3)) is None
 
 
 async def test_off_and_wanted_only(tmp_path: Path) -> None:
