@@ -11,6 +11,7 @@ from feeds.private.sealing import seal
 from tests.api.test_access import code
 from tests.api.test_messages import keys
 from tests.api.test_threads import feed, get, path, post, write
+from tests.api.test_tokens import holder
 from tests.support.api import Api
 from tests.support.builders import blob_id, keypair, message_id
 
@@ -145,6 +146,20 @@ async def test_answers_to_the_private_message_of_another(api: Api) -> None:
         assert plain["root"] == message
     measured = await api.client.post("/v1/posts?dry_run=1", json={"text": "x", "reply_to": message})
     assert set(measured.json()["recps"]) == {api.me, theirs.id}
+
+
+async def test_private_answers_need_a_token_for_them(api: Api) -> None:
+    private = (await send(api, "posts", {"text": "psst", "recps": [FRIEND.id]}))["key"]
+    before = api.store.log.position
+    async with holder(api, "publish") as client:
+        for route, body in (("posts", {"text": "x", "reply_to": private}), ("votes", {"message": private})):
+            for query in ("", "?dry_run=1"):
+                answer = await client.post(f"/v1/{route}{query}", json=body)
+                assert code(answer) == "insufficient-scope"
+                assert answer.json()["missing"] == "private"
+                assert FRIEND.id not in answer.text
+        assert (await client.post("/v1/posts", json={"text": "x"})).status_code == 201
+    assert api.store.log.position == before + 1
 
 
 @pytest.mark.parametrize(

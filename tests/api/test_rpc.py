@@ -13,6 +13,7 @@ from replication.rpc.bodies import RawJson
 from replication.rpc.methods import Caller, Kind, Method, Who
 from replication.rpc.streams import Duplex, Sink, Source
 from tests.api.test_access import code
+from tests.api.test_tokens import holder
 from tests.support.api import TOKEN, Api, connect, serve
 
 BIG = b'"' + b"x" * 60_000 + b'"'
@@ -159,6 +160,16 @@ async def test_sinks_take_the_body(api: Api, methods: Methods) -> None:
     for wrong in ("{}", "x", "[" * 2000):
         assert code(await api.client.post("/v1/rpc/take", params={"args": wrong}, content=data)) == "invalid-parameter"
     assert code(await api.client.post("/v1/rpc/take", content=b"x" * 1_000_001)) == "blob-too-large"
+
+
+async def test_methods_are_for_who_may_everything(api: Api, methods: Methods) -> None:
+    for scopes, missing in ((("admin",), "private"), (("read", "publish", "private"), "admin")):
+        async with holder(api, *scopes) as client:
+            answer = await client.post("/v1/rpc/echo")
+            assert code(answer) == "insufficient-scope"
+            assert answer.json()["missing"] == missing
+    async with holder(api, "admin", "private") as client:
+        assert (await client.post("/v1/rpc/echo")).json() == []
 
 
 @pytest.mark.parametrize(

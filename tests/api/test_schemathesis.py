@@ -198,6 +198,10 @@ def test_all_methods_are_there_over_http(node: Running) -> None:
     lines = call("createLogStream", {"limit": 3}).text.splitlines()
     assert [json.loads(line)["key"] for line in lines][:1] == node.known["/v1/messages/"][:1]
     assert call("latestSequence", me).json() == call("getLatest", me).json()["value"]["sequence"]
+    with call("createLogStream", {"live": True, "old": False, "limit": 1}, stream=True) as live:
+        assert live.status_code == 200
+        made = node.session.post(f"{node.url}/v1/posts", json={"text": "now"}, timeout=5).json()
+        assert json.loads(next(live.iter_lines()))["key"] == made["key"]
     (blob,) = node.known["/v1/blobs/"]
     assert call("blobs.size", blob).json() == 5008
     assert len(call("blobs/get", blob, headers={"Accept": "application/octet-stream"}).content) == 5008
