@@ -51,9 +51,12 @@ class _Link:
     """A connected peer: its connections, the newest last, with how each is closed."""
 
     connections: list[tuple[RpcConnection, Close]] = field(default_factory=list)
-    listeners: int = 0
-    """Number of the newest createWants stream of the peer; an older one ends."""
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    streams: list[asyncio.Event] = field(default_factory=list)
+    """For each createWants stream of the peer whether to look for news; only the newest, the last, is told any."""
+
+    def wake(self) -> None:
+        if self.streams:
+            self.streams[-1].set()
 
 
 class BlobExchange:
@@ -168,8 +171,6 @@ class BlobExchange:
             link.connections.remove((connection, close))
             if not link.connections:
                 del self._links[peer]
-                link.listeners = 0
-                link.news.set()
                 self._machine.disconnect(peer, self._now())
             else:
                 self._machine.tick(self._now())
@@ -206,7 +207,7 @@ class BlobExchange:
     async def asked(self, caller: Caller, blobs: list[str]) -> None:
         """A remote asked whether we have blobs: from one that does not listen to our notes that is a want."""
         link = self._links.get(caller.id or "")
-        if link is not None and not link.listeners and caller.id is not None:
+        if link is not None and not link.streams and caller.id is not None:
             await self._notes(caller.id, dict.fromkeys(blobs, -1))
 
     async def serve_wants(self, caller: Caller, out: Sink) -> None:
@@ -214,27 +215,34 @@ class BlobExchange:
         peer = caller.id
         if peer is None or caller.local:
             raise RemoteVisible("blobs.createWants is for other nodes")
-        while (link := self._links.get(peer)) is None:  # it was quicker than our side of the connection
-            if caller.connection.closed.is_set():
-                return
-            await asyncio.sleep(0.01)
-        link.news.set()
-        link.news = asyncio.Event()
-        link.listeners += 1
-        mine = link.listeners
+        link, news = await self._link(peer), asyncio.Event()
+        link.streams.append(news)
         self._machine.opened(peer)
         self._pump()
         try:
             await out.send([_encode(self._machine.take_notes(peer, NOTES_A_FRAME))])
-            while link.listeners == mine:
-                if notes := self._machine.take_notes(peer, NOTES_A_FRAME):
+            while True:
+                news.clear()
+                while link.streams[-1] is news and (notes := self._machine.take_notes(peer, NOTES_A_FRAME)):
                     await out.send([_encode(notes)])
-                    continue
-                link.news.clear()
-                await link.news.wait()
+                await news.wait()
         finally:
-            if link.listeners == mine:
-                self._machine.closed(peer)
+            newest = link.streams[-1] is news
+            link.streams.remove(news)
+            if newest and self._links.get(peer) is link:
+                if link.streams:  # of another connection with the same peer
+                    self._machine.opened(peer)
+                else:
+                    self._machine.closed(peer)
+                self._pump()
+
+    async def _link(self, peer: str) -> _Link:
+        """The peer's link; it may have been quicker than our side of the connection."""
+        for _ in range(500):
+            if (link := self._links.get(peer)) is not None:
+                return link
+            await asyncio.sleep(0.01)
+        raise RemoteVisible("no blobs are exchanged over this connection")
 
     # ---- effects
 
@@ -248,7 +256,7 @@ class BlobExchange:
                         task.cancel()
                 case Notes(peer):
                     if (link := self._links.get(peer)) is not None:
-                        link.news.set()
+                        link.wake()
                 case Pushed(blob):
                     self._spawn(partial(self._pushed, blob))
                 case Blame(peer, reason):

@@ -195,8 +195,9 @@ class BlobWants:
         """The peer listens to our notes from now on, from the beginning."""
         state = self._peers[peer]
         state.open = True
-        wanted = sorted(self._announced, key=self._rank)[: self._limits.blob_notes_pending]
-        state.pending = {blob: self._announced[blob] for blob in wanted}
+        answers = {blob: note for blob, note in state.pending.items() if note > 0}
+        wanted = sorted(self._announced, key=self._rank)[: self._limits.blob_notes_pending - len(answers)]
+        state.pending = answers | {blob: self._announced[blob] for blob in wanted if blob not in answers}
         self._effects.append(Notes(peer))
 
     def closed(self, peer: str) -> None:
@@ -558,9 +559,11 @@ class BlobWants:
         if not state.pending:
             self._effects.append(Notes(peer))
         state.pending.pop(blob, None)
-        state.pending[blob] = note
-        if len(state.pending) > self._limits.blob_notes_pending:
+        if len(state.pending) >= self._limits.blob_notes_pending:  # it does not read
+            if note < 0:
+                return
             del state.pending[next(iter(state.pending))]
+        state.pending[blob] = note
 
     def _drop_want(self, peer: str, state: _Peer, blob: str) -> None:
         del state.wants[blob]

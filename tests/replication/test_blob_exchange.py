@@ -407,7 +407,7 @@ async def test_too_many_wrong_notes_end_the_listening(tmp_path: Path) -> None:
 # ---- the methods
 
 
-async def test_the_first_item_comes_at_once_and_a_newer_stream_takes_over(tmp_path: Path) -> None:
+async def test_the_first_item_comes_at_once_and_the_newest_stream_is_told(tmp_path: Path) -> None:
     async with open_node(tmp_path, "a") as a, stranger(a) as peer:
         first = peer.source("blobs.createWants")
         assert await told(first, 1) == [{}]
@@ -415,9 +415,16 @@ async def test_the_first_item_comes_at_once_and_a_newer_stream_takes_over(tmp_pa
         assert await told(first, 1) == [{blob(1): -1}]
         second = peer.source("blobs.createWants")
         assert await told(second, 1) == [{blob(1): -1}]
-        assert await first.read_batch() == []
         await a.blobs.want(blob(2))
         assert await told(second, 1) == [{blob(2): -1}]
+        assert first.waiting == 0
+        await second.cancel()
+        assert await told(first, 1) == [{blob(1): -1, blob(2): -1}]
+        async with stranger(a) as again:
+            assert await told(again.source("blobs.createWants"), 1) == [{blob(1): -1, blob(2): -1}]
+        await a.blobs.want(blob(3))
+        while blob(3) not in (await told(first, 1))[-1]:
+            pass  # what was wanted before is told again to the stream that is the newest now
 
 
 async def test_create_wants_is_not_for_programs(tmp_path: Path) -> None:
