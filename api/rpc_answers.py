@@ -122,7 +122,8 @@ class RpcAnswer(Response):
                     raise self._ended()
                 items = batch.result()
             finally:
-                batch.cancel()
+                if not batch.cancel() and not batch.cancelled():
+                    batch.exception()  # what nobody waits for any more is no news
             if not items:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
