@@ -277,10 +277,11 @@ class _Places:
     def give(self, due: Iterable[Known]) -> list[Decision]:
         full: list[Known] = []  # wait for a place in their group
         crowded: list[Known] = []  # wait for any place
-        for each in self._in_turn(self._one_each(due)):
+        first, rest = self._in_turn(self._one_each(due))
+        for each in first:
             if self._counts.total() >= self._quotas.total:
                 crowded.append(each)
-            elif self._counts[each.group] >= self._quotas.of(each.group):
+            elif self._is_full(each.group):
                 full.append(each)
             elif self._network is Network.PROBE and not each.near and self._probed:
                 self._wait(each, self._network.value)
@@ -288,33 +289,49 @@ class _Places:
                 self._probed = self._probed or not each.near
                 self._counts[each.group] += 1
                 self._decisions.append(Dial(each.address, each.peer, self._why(each)))
+        for group, line in rest.items():
+            (full if self._is_full(group) else crowded).extend(line)
         self._make_room(full, crowded)
         return self._decisions
 
-    def _one_each(self, due: Iterable[Known]) -> list[Known]:
+    def _is_full(self, group: Group) -> bool:
+        return self._counts[group] >= self._quotas.of(group)
+
+    def _one_each(self, due: Iterable[Known]) -> Iterable[Known]:
         """The most promising address of each peer."""
         chosen: dict[str, Known] = {}
-        for each in sorted(due, key=lambda each: (_ORDER[each.group], each.failures, -each.last_heard)):
-            first = chosen.setdefault(each.peer, each)
-            if first is not each:
-                self._wait(each, "another address of this peer goes first")
-        return list(chosen.values())
+        for each in due:
+            other = chosen.setdefault(each.peer, each)
+            if other is not each:
+                better, worse = sorted((other, each), key=_promise)
+                chosen[each.peer] = better
+                self._wait(worse, "another address of this peer goes first")
+        return chosen.values()
 
-    def _in_turn(self, due: list[Known]) -> list[Known]:
-        """Those picked by hand, the local network, then by turns from the group that is filled least."""
-        random = self._random
+    def _in_turn(self, due: Iterable[Known]) -> tuple[list[Known], dict[Group, list[Known]]]:
+        """Those picked by hand, the local network, then by turns from the group that is filled least; and the rest.
+
+        The rest are those for whom their group has no place in any case, in no order.
+        """
         lines: dict[Group, list[Known]] = {}
         for each in due:
             lines.setdefault(each.group, []).append(each)
         ranked: list[tuple[float, int, int, Known]] = []
+        rest: dict[Group, list[Known]] = {}
         for group, line in lines.items():
-            # never met, not tried for long, near: a dial in vain holds a place for seconds, a connection for hours
-            line.sort(key=lambda each: (each.last_worked, each.last_try, _distance(each), each.failures, random()))
-            quota, count, order = max(1, self._quotas.of(group)), self._counts[group], _ORDER[group]
-            first = group in _FIRST
-            ranked += [(-1.0 if first else (count + at) / quota, order, at, each) for at, each in enumerate(line)]
+            quota, count, order = self._quotas.of(group), self._counts[group], _ORDER[group]
+            free = len(line) if group is Group.HAND or self._network is Network.PROBE else max(0, quota - count)
+            if free:
+                line.sort(key=self._turn)
+            rest[group] = line[free:]
+            for at, each in enumerate(line[:free]):
+                ranked.append((-1.0 if group in _FIRST else (count + at) / max(1, quota), order, at, each))
         ranked.sort(key=_RANK)
-        return [each for *_, each in ranked]
+        return [each for *_, each in ranked], rest
+
+    def _turn(self, each: Known) -> tuple[float, float, int, int, float]:
+        """Never met, not tried for long, near: a dial in vain holds a place for seconds, a connection for hours."""
+        return (each.last_worked, each.last_try, _distance(each), each.failures, self._random())
 
     def _make_room(self, full: list[Known], crowded: list[Known]) -> None:
         """Rotate long-held connections out where others wait; at most one a group at a time."""
@@ -374,6 +391,10 @@ class _Places:
             return "picked by hand"
         used, quota = self._counts[each.group], self._quotas.of(each.group)
         return f"{used} of {quota} connections of its group ({each.group})"
+
+
+def _promise(each: Known) -> tuple[int, int, float]:
+    return (_ORDER[each.group], each.failures, -each.last_heard)
 
 
 def _distance(each: Known) -> int:

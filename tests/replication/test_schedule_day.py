@@ -21,6 +21,7 @@ from replication.schedule import (
     Known,
     Outlook,
     Rules,
+    Wait,
     after_failure,
     after_loss,
     decide,
@@ -95,7 +96,7 @@ class World:
         held = [link for link, _ in self.links.values()]
         known = (peer.known for peer in self.peers.values())
         decisions = decide(self.now, known, held, self.dials, RULES, network=network, random=self.random.random)
-        for each in decisions:
+        for each in [each for each in decisions if type(each) is not Wait]:
             if isinstance(each, Dial):
                 self.dial(each.peer)
             elif isinstance(each, HangUp):
