@@ -93,7 +93,7 @@ def write_epoch(connection: sqlite3.Connection, epoch: str) -> None:
 
 
 def mark_as_snapshot(connection: sqlite3.Connection) -> None:
-    """Mark a copied database as a backup: opened as a live store, it is locked. For the copy, never for the original."""
+    """Mark the copy of a database as a backup: opened as a live store, it is locked. Never done to the original."""
     (epoch,) = connection.execute("SELECT coalesce((SELECT epoch FROM own_store), '')").fetchone()
     connection.execute("INSERT OR REPLACE INTO own_store VALUES(1,?,1)", (epoch,))
 

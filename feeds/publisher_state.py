@@ -9,9 +9,10 @@ mark       feed, epoch and the highest message that was published. The *intent* 
 install    a random epoch, also in the database, with the machine, file system and file it was written on. Files know
            their own number and time of birth, so a copy is told from the original, whatever way it was copied.
 
-`judge` compares all that at the start. `Unlocking` is the way back: peers that finished telling us what they have of our
-feed, none of them more than we hold, at least one as much, and a quiet minute. What a peer claims is asked for; a claim
-that is never made good stops counting (`CLAIM_PATIENCE`, `CLAIM_FADES`), because anybody can make one.
+`judge` compares all that at the start. `Unlocking` is the way back: peers that finished telling us what they have of
+our feed, none of them more than we hold, at least one as much, and a quiet minute; and never with less than the mark
+says was published. What a peer claims is asked for; a
+claim that is never made good stops counting (`CLAIM_PATIENCE`, `CLAIM_FADES`), because anybody can make one.
 """
 
 from collections.abc import Collection, Mapping
@@ -232,8 +233,10 @@ class Ahead(NamedTuple):
 class Progress(NamedTuple):
     """How far the way out of a lock is."""
 
+    met: bool
+    """All conditions but the quiet time are met."""
     open: bool
-    """All conditions are met, the quiet time included."""
+    """All conditions are met."""
     agreeing: tuple[str, ...]
     """Peers that told what they have of our feed, and it is not more than we hold."""
     complete: tuple[str, ...]
@@ -242,6 +245,8 @@ class Progress(NamedTuple):
     """How many agreeing peers it takes: fewer if one of them is our own pub."""
     ahead: tuple[Ahead, ...]
     """Peers whose claims stand in the way."""
+    floor: int
+    """The sequence that was surely published, so that it must be here."""
     quiet: float
     """Seconds of quiet still to come."""
 
@@ -253,7 +258,9 @@ class _Peer:
     """It spoke of our feed since the lock, so this is no memory of earlier days."""
     connected: bool = False
     waited: float = 0.0
-    """Seconds that its claim has been ahead of us without anything coming in."""
+    """Seconds connected in which its claim was ahead of us and nothing came in."""
+    gone: float = 0.0
+    """Seconds since it left with such a claim."""
 
 
 class Unlocking:
@@ -267,12 +274,15 @@ class Unlocking:
         own_pubs: Collection[str] = (),
         set_aside: Collection[str] = (),
         gone_for: float = 0.0,
+        floor: int = 0,
     ) -> None:
         """held -- sequence of our feed in the store. set_aside -- peers whose word on our feed no longer counts.
 
-        gone_for -- seconds since the lock began, for peers that were never seen since.
+        gone_for -- seconds since the lock began, for peers that were never seen since. floor -- the sequence that was
+        surely published: with less, nobody's agreement is enough.
         """
         self._held = held
+        self._floor: Final = floor
         self._own_pubs: Final = frozenset(own_pubs)
         self._set_aside: Final = frozenset(set_aside)
         self._peers: Final[dict[str, _Peer]] = {}
@@ -283,14 +293,13 @@ class Unlocking:
     def remembers(self, peer: str, sequence: int) -> None:
         """What a peer said before the lock: it may stand in the way, but is no witness."""
         if sequence > self._held:
-            self._peers.setdefault(peer, _Peer(waited=self._gone_for)).sequence = sequence
+            self._peers.setdefault(peer, _Peer(gone=self._gone_for)).sequence = sequence
 
     def shows(self, peer: str, sequence: int, now: float) -> None:
         """A connected peer told how much of our feed it has (-1: it does not replicate it)."""
         self._pass(now)
         known = self._peers.setdefault(peer, _Peer())
-        if not known.told:
-            known.waited = 0.0
+        known.gone = 0.0
         news = sequence > self._held and sequence > known.sequence
         known.told = known.connected = True
         known.sequence = sequence
@@ -310,7 +319,7 @@ class Unlocking:
             self._held = held
             self._quiet = 0.0
             for peer in self._peers.values():
-                peer.waited = 0.0
+                peer.waited = peer.gone = 0.0
 
     def progress(self, now: float) -> Progress:
         """Where we are; the clock runs only by calls of these methods, so ask about once a second."""
@@ -330,15 +339,17 @@ class Unlocking:
             for name, peer in sorted(self._counting())
             if peer.sequence > self._held and (patience := self._patience(peer)) > 0
         )
-        met = len(agreeing) >= needed and bool(complete) and not ahead
+        met = len(agreeing) >= needed and bool(complete) and not ahead and self._held >= self._floor
         quiet = max(0.0, QUIET - self._quiet)
-        return Progress(met and not quiet, agreeing, complete, needed, ahead, round(quiet, 1))
+        return Progress(met, met and not quiet, agreeing, complete, needed, ahead, self._floor, round(quiet, 1))
 
     def _counting(self) -> list[tuple[str, _Peer]]:
         return [(name, peer) for name, peer in self._peers.items() if name not in self._set_aside]
 
     def _patience(self, peer: _Peer) -> float:
-        return (CLAIM_PATIENCE if peer.connected else CLAIM_FADES) - peer.waited
+        if peer.connected or peer.waited >= CLAIM_PATIENCE:
+            return CLAIM_PATIENCE - peer.waited
+        return CLAIM_FADES - peer.gone
 
     def _pass(self, now: float) -> None:
         """Let time pass: for those whose claims are waited for, and as quiet where everything else is met."""
@@ -346,8 +357,12 @@ class Unlocking:
         self._now = max(self._now, now)
         found = self._progress()
         present = any(self._peers[name].connected for name in found.agreeing)
-        met = len(found.agreeing) >= found.needed and bool(found.complete) and not found.ahead
-        self._quiet = self._quiet + step if met and present else 0.0 if not met else self._quiet
+        if not found.met:
+            self._quiet = 0.0
+        elif present:
+            self._quiet += step
         for peer in self._peers.values():
-            if peer.sequence > self._held:
+            if peer.sequence > self._held and peer.connected:
                 peer.waited += step
+            elif peer.sequence > self._held:
+                peer.gone += step

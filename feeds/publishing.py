@@ -71,6 +71,8 @@ class Publishing:
         """What each peer said last that it has of our feed."""
         self._connected: Final[set[str]] = set()
         self._unlocking: Unlocking | None = None
+        self._floor = EMPTY
+        """What this installation surely published, by the mark that was found."""
         self._news: Final = asyncio.Event()
 
     @classmethod
@@ -112,6 +114,8 @@ class Publishing:
             snapshot=state.snapshot,
             locked=state.locked,
         )
+        if mark is not None and mark.feed == me:
+            self._floor = mark.done
         lock = judge(evidence, now=self._wall_ms())
         if lock is not None:
             self._publisher.close(lock)
@@ -131,7 +135,7 @@ class Publishing:
             await self._database.write(bind, durable=True)
             self._recorded = None
         try:
-            await asyncio.to_thread(self._mark.settle, mark, tip)
+            self._mark.settle(mark, tip)
         except OSError as error:
             raise StoreError(f"the file {MARK} beside the database cannot be written: {error.strerror}") from error
 
@@ -192,8 +196,14 @@ class Publishing:
             return
         await self._record()
         progress = self._progress()
-        if progress.open:
+        if progress.open and await self._is_our_branch():
             await self._unlock(self._held, "unlocked", f"{len(progress.agreeing)} peers agree")
+
+    async def _is_our_branch(self) -> bool:
+        """Whether the store holds the message of the mark; another one in its place is the beginning of a fork."""
+        if not self._floor.sequence:
+            return True
+        return await self._log.id_at(self._publisher.id, self._floor.sequence) == self._floor.id
 
     def _progress(self) -> Progress:
         way_out = self._way_out()
@@ -211,6 +221,7 @@ class Publishing:
                 now=now,
                 own_pubs=self._own_pubs,
                 set_aside=self._set_aside,
+                floor=self._floor.sequence,
                 gone_for=max(0.0, self._wall() - lock.since / 1000),
             )
             for peer, sequence in self._shown.items():
@@ -258,10 +269,11 @@ class Publishing:
             raise
         self._set_aside = self._set_aside.union(doubted)
         self._unlocking = self._recorded = None
+        self._floor = EMPTY
         LOG.warning("our feed is open again (%s); it was locked: %s", detail, "" if lock is None else lock.text)
 
     def _open_again(self, connection: sqlite3.Connection, sequence: int, event: Event, doubted: list[str]) -> None:
-        """A job of the writer: a new epoch in the database and in both files. Cut off anywhere, the feed stays locked."""
+        """A job of the writer: a new epoch in database and files. Cut off anywhere, the feed stays locked."""
         own = self._log.read_own(connection, self._publisher.id)
         if own.state == "forked":
             raise ForkedFeed("two branches of this feed are known, so it cannot be opened any more")
@@ -301,7 +313,7 @@ class Publishing:
             "peer": lock.peer,
             "sequence": lock.sequence,
         }
-        return found | {"unlock": _as_json(self._progress())}
+        return found | {"unlock": _as_json(self._progress(), self._held)}
 
     async def history(self, limit: int = 100) -> list[dict[str, Any]]:
         """What became of the lock, the latest first; plain JSON values."""
@@ -328,18 +340,22 @@ class Publishing:
         return int(self._wall() * 1000)
 
 
-def _as_json(progress: Progress) -> dict[str, Any]:
+def _as_json(progress: Progress, held: int) -> dict[str, Any]:
     missing = []
     if len(progress.agreeing) < progress.needed:
         count = progress.needed - len(progress.agreeing)
         missing.append(f"{count} more {'peer' if count == 1 else 'peers'} that say what they have of this feed")
     if progress.agreeing and not progress.complete:
         missing.append("a peer that has as much of this feed as this node")
+    if progress.floor > held:
+        missing.append(f"the messages up to {progress.floor} that were published from here")
     missing += [
         f"the messages up to {peer.sequence} that {peer.peer} says it has" for peer in progress.ahead[:PEERS_SHOWN]
     ]
     if not missing and progress.quiet:
         missing.append(f"{progress.quiet:g} seconds of quiet")
+    if not missing:
+        missing.append("the message that was published last: the one here in its place is another")
     return {
         "missing": missing,
         "peers_needed": progress.needed,

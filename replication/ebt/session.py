@@ -40,8 +40,9 @@ class Breached(Exception):
 class Session:
     """Runs until either side ends the stream.
 
-    `pump` is called after each event given to the machine, `spoke` after those that the peer's words are. `allowed(feed)` is asked before messages are sent: a block
-    that came with the very messages it forbids may not have reached the machine yet.
+    `pump` is called after each event given to the machine, `spoke` when the peer has sent something. `allowed(feed)` is
+    asked before messages are sent: a block that came with the very messages it forbids may not have reached the machine
+    yet.
     """
 
     def __init__(
