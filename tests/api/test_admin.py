@@ -1,12 +1,14 @@
 """Care of the store over HTTP: views made anew, the file written anew."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 
 from api.models import Reindexing, Status, Vacuumed
 from tests.api.test_access import code
+from tests.api.test_documents import PAGE
 from tests.support import builders
 from tests.support.api import Api
 from tests.support.stores import VIEWS
@@ -89,6 +91,12 @@ async def test_vacuum_says_how_much_it_freed(api: Api) -> None:
     assert Vacuumed.model_validate(answer.json()).freed_bytes > 1_000_000
     assert len((await api.client.get("/v1/messages?limit=100")).json()["items"]) == 60
     assert (await api.publish("still here"))[0].startswith("%")
+
+
+def test_the_page_names_every_view() -> None:
+    section = PAGE.partition("\n## Care\n")[2].partition("\n## ")[0].replace("\n", " ")
+    (named,) = re.findall(r"\(all, or `views`: ([^)]*)\)", section)
+    assert re.findall(r"`(\w+)`", named) == [view.name for view in VIEWS]
 
 
 @pytest.mark.parametrize("path", ["/v1/admin/reindex", "/v1/admin/vacuum"])
