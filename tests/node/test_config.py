@@ -107,3 +107,19 @@ def test_the_template_changes_nothing_until_a_line_is_uncommented(tmp_path: Path
     (tmp_path / "config.toml").unlink()
     default = config.load(path, {})
     assert [getattr(uncommented, name) for name in names] == [getattr(default, name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("text", "quotas"), [("", {}), ("pub=3", {"pub": 3}), (" lan = 0 , stranger=10,", {"lan": 0, "stranger": 10})]
+)
+def test_quotas_by_group(tmp_path: Path, text: str, quotas: dict[str, int]) -> None:
+    found = config.load({"path": str(tmp_path), "dial_quotas": text}, {})
+    assert found.dial_quotas == quotas
+    shown = next(setting.value for setting in found.settings if setting.name == "dial_quotas")
+    assert shown == ",".join(f"{name}={number}" for name, number in quotas.items())
+
+
+@pytest.mark.parametrize("text", ["pub", "pub=x", "pub=-1", "pub=11", "friends=1", "pub=1,pub=2", "pub=1;lan=2", "=1"])
+def test_quotas_that_make_no_sense(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"--dial-quotas must be like pub=2,lan=1"):
+        config.load({"path": str(tmp_path), "dial_quotas": text}, {})
