@@ -286,6 +286,15 @@ class Log:
         """The evidence for every forked feed, oldest first."""
         return await self._database.read(log_rows.all_forks)
 
+    async def id_at(self, feed: str, sequence: int) -> str | None:
+        """The id of a feed's message at a sequence, None when it is not held."""
+        number = self._tips.number(feed)
+        if number is None:
+            return None
+        find = "SELECT key FROM message WHERE author=? AND sequence=?"
+        row = self._database.peek(lambda connection: connection.execute(find, (number, sequence)).fetchone())
+        return None if row is None else message_id(row[0], feed)
+
     async def fork(self, feed: str) -> Fork | None:
         """The evidence for one feed's fork."""
         number = self._tips.number(feed)
