@@ -248,7 +248,7 @@ async def test_cors_is_off_but_for_info(shared: Api) -> None:
         ("POST", "/v1/whoami", "GET, HEAD"),
         ("PATCH", "/v1/profiles/x/follow", "DELETE, PUT"),
         ("GET", "/v1/profiles/x/block", "DELETE, PUT"),
-        ("POST", "/v1/messages/x", "GET, HEAD"),
+        ("POST", "/v1/messages/x", "DELETE, GET, HEAD"),
         ("DELETE", "/openapi.json", "GET, HEAD"),
         ("GET", "/v1/peers/x", "DELETE"),
         ("TRACE", "/v1/info", "GET, HEAD"),

@@ -140,9 +140,12 @@ async def test_bodies(api: Api, send: Sender) -> None:
             continue
         schema = taken["application/json"]["schema"]
         valid = {"content": {"type": "post"}, "feed": FEED, "replicate": True, "address": "x", "text": "x"}
-        valid |= {"server": FEED, "uri": "ssb:x", "cc": "x"}
-        whole = {name: valid[name] for name in schema["required"]}
+        valid |= {"server": FEED, "uri": "ssb:x", "cc": "x", "name": "x"}
+        valid |= {"scopes": ["read"], "url": "http://127.0.0.1:1/"}
+        whole = {name: valid.get(name, "x") for name in schema.get("required", ())}
         bodies = [*VALUES, *({**whole, name: value} for name in [*whole, "recps", "extra"] for value in VALUES)]
+        others = set(schema.get("properties", ())).difference(whole)
+        bodies += [{**whole, name: value} for name in sorted(others) for value in VALUES[::3]]
         bodies += [{**whole, "content": {"type": "post", "x": value}} for value in VALUES]
         for body in bodies:
             await send(operation.method, operation.path, content=json.dumps(body), headers=json_type)
