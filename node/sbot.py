@@ -61,6 +61,7 @@ class Sbot:
     keypair: Keypair
     store: Store
     replicator: Replicator
+    blob_exchange: BlobExchange
     connections: Connections
     http: HttpServer
     _replication: "asyncio.Task[None]"
@@ -121,7 +122,7 @@ class Sbot:
             await stack.enter_async_context(_running(_pub_follower(store, replicator, connections), "pub messages"))
             await stack.enter_async_context(webhooks.running())
             await http.start()
-            sbot = cls(config, directory, keypair, store, replicator, connections, http, replication)
+            sbot = cls(config, directory, keypair, store, replicator, blob_exchange, connections, http, replication)
             stack.callback(directory.clear_ready)
             directory.write_ready(orjson.dumps(sbot.ready()) + b"\n")
             yield sbot

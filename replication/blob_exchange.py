@@ -40,6 +40,10 @@ RETRY_SECONDS: Final = 60.0
 NOTES_A_FRAME: Final = 500
 """About 32 KB, which every peer takes."""
 WRONG_NOTES_MAX: Final = 100
+STREAMS_A_PEER: Final = 4
+OPENED_AT_ONCE: Final = 8
+OPENING_SECONDS: Final = 1.0
+"""Who opens createWants again and again waits so long each time."""
 WANTS_LOADED: Final = 1000
 NAMED_SHOWN: Final = 10
 
@@ -53,6 +57,9 @@ class _Link:
     connections: list[tuple[RpcConnection, Close]] = field(default_factory=list)
     streams: list[asyncio.Event] = field(default_factory=list)
     """For each createWants stream of the peer whether to look for news; only the newest, the last, is told any."""
+
+    opened: int = 0
+    """Streams opened so far: to begin one costs us something."""
 
     def wake(self) -> None:
         if self.streams:
@@ -216,10 +223,17 @@ class BlobExchange:
         if peer is None or caller.local:
             raise RemoteVisible("blobs.createWants is for other nodes")
         link, news = await self._link(peer), asyncio.Event()
+        if len(link.streams) >= STREAMS_A_PEER:
+            raise RemoteVisible(f"blobs.createWants is open {STREAMS_A_PEER} times already")
         link.streams.append(news)
-        self._machine.opened(peer)
-        self._pump()
+        link.opened += 1
         try:
+            if link.opened > OPENED_AT_ONCE:
+                await asyncio.sleep(OPENING_SECONDS)
+            if self._links.get(peer) is not link:
+                return
+            self._machine.opened(peer)
+            self._pump()
             await out.send([_encode(self._machine.take_notes(peer, NOTES_A_FRAME))])
             while True:
                 news.clear()

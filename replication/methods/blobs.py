@@ -94,14 +94,18 @@ def _reading(blobs: Blobs, exchange: BlobExchange) -> list[Method]:
         asked = [_blob(item) for item in first] if isinstance(first, list) else [_blob(first)]
         if not caller.local:
             await exchange.asked(caller, asked)
-        answers: list[JsonValue] = [blobs.has(blob) for blob in asked]
-        return answers if isinstance(first, list) else answers[0]
+        if not isinstance(first, list):
+            return blobs.has(asked[0])
+        held = await blobs.sizes(asked)
+        return [blob in held for blob in asked]
 
     async def size(_caller: Caller, args: list[JsonValue]) -> JsonValue:
         """Bytes of a blob, null when it is not held; or a list of answers for a list of ids."""
         first = args[0] if args else None
         if isinstance(first, list):
-            return [blobs.size(_blob(item)) for item in first]
+            asked = [_blob(item) for item in first]
+            held = await blobs.sizes(asked)
+            return [held.get(blob) for blob in asked]
         return blobs.size(_blob(first))
 
     async def get(_caller: Caller, args: list[JsonValue], out: Sink) -> None:

@@ -427,6 +427,23 @@ async def test_the_first_item_comes_at_once_and_the_newest_stream_is_told(tmp_pa
             pass  # what was wanted before is told again to the stream that is the newest now
 
 
+async def test_opening_again_and_again_is_slow_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replication.blob_exchange.OPENING_SECONDS", 0.2)
+    async with open_node(tmp_path, "a") as a, stranger(a) as peer:
+        streams = [peer.source("blobs.createWants") for _ in range(5)]
+        with pytest.raises(RemoteCallError, match="open 4 times already"):
+            await streams[4].read_batch()
+        began = asyncio.get_running_loop().time()
+        for _ in range(6):
+            await streams.pop(0).cancel()
+            await peer.call("blobs.has", [blob(1)])
+            streams.append(peer.source("blobs.createWants"))
+        assert await told(streams[-1], 1) == [{}]
+        assert asyncio.get_running_loop().time() - began >= 0.2
+        await a.blobs.want(blob(1))
+        assert await told(streams[-1], 1) == [{blob(1): -1}]
+
+
 async def test_create_wants_is_not_for_programs(tmp_path: Path) -> None:
     async with open_node(tmp_path, "a") as a, program(a) as own:
         with pytest.raises(RemoteCallError, match="for other nodes"):
