@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from feeds import hiding
 from feeds.log import Log
 from replication.errors import RemoteCallError
 from replication.methods import links, streams
@@ -211,3 +212,26 @@ async def test_live_links_come_as_they_are_made(tmp_path: Path) -> None:
         await a.post("no link")
         vote = await a.publish({"type": "vote", "vote": {"link": root, "value": 1}})
         assert keys(await collect(stream, 1)) == [vote]
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_what_is_deleted_here_is_in_no_list_but_in_the_feed_that_peers_get(tmp_path: Path) -> None:
+    async with open_node(tmp_path, "a") as node, program(node) as own:
+        ids = await fill(node, 20)
+        gone = [ids[0], *ids[5:10], ids[13], ids[19]]
+        for id in gone:
+            await node.store.database.write(lambda connection, id=id: hiding.hide_message(connection, id, 1))
+        left = [id for id in ids if id not in gone]
+        for method in ("createLogStream", "createFeedStream"):
+            for reverse in (False, True):
+                found = keys(await ask(own, method, reverse=reverse))
+                assert sorted(found) == sorted(left), method
+            assert set(keys(await ask(own, method, gt=4500))) <= set(left)
+        posts = [id for number, id in enumerate(ids) if number % 3 and id not in gone]
+        assert keys(await ask(own, "messagesByType", type="post")) == posts
+        assert await first_received(node.store.log, 19_500) == 20
+        assert await first_received(node.store.log, 1e9) == 20
+        feed = builders.Feed(key("one")).id
+        for options in ({"keys": True}, {"keys": False}, {"keys": True, "reverse": True}):
+            whole = await ask(own, "createHistoryStream", id=feed, **options)
+            assert len(whole) == 10, options
