@@ -111,7 +111,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "createLogStream",
         "messages:stream",
-        "[--limit N] [--reverse] [--live] [--gt T]",
+        "[--limit N] [--reverse] [--live] [--gt T] [--private]",
         "all messages in order of arrival",
         ("log",),
         group="messages",
