@@ -219,8 +219,9 @@ async def test_what_is_deleted_here_is_in_no_list_but_in_the_feed_that_peers_get
     async with open_node(tmp_path, "a") as node, program(node) as own:
         ids = await fill(node, 20)
         gone = [ids[0], *ids[5:10], ids[13], ids[19]]
-        for id in gone:
-            await node.store.database.write(lambda connection, id=id: hiding.hide_message(connection, id, 1))
+        await node.store.database.write(
+            lambda connection: [hiding.hide_message(connection, message, 1) for message in gone]
+        )
         left = [id for id in ids if id not in gone]
         for method in ("createLogStream", "createFeedStream"):
             for reverse in (False, True):
