@@ -23,8 +23,9 @@ _TYPE: Final = b'"type":%b'
 class WebhookFilter:
     """Rules that all have to fit; None is no rule. Ids are canonical.
 
-    No index of types is asked: one that is being made anew would leave out messages that nobody would send later. Rules
-    go by what everybody can read; an encrypted message fits where only feeds are asked for, and goes out as it is stored.
+    No index of types is asked: one that is being made anew would leave out messages that nobody would send later.
+    Rules go by what everybody can read; an encrypted message fits where only feeds are asked for, and goes out as it
+    is stored.
     """
 
     types: frozenset[str] | None = None
