@@ -20,6 +20,7 @@ __all__ = [
     "Fork",
     "all_forks",
     "entries_at",
+    "entries_with",
     "entry_in_feed",
     "entry_of",
     "key8",
@@ -183,6 +184,16 @@ def read_entries(
             f"{_ENTRY} WHERE m.author=? AND m.sequence{compare}? {which}ORDER BY m.sequence {order} LIMIT ?",
             (author, sequence if descending else sequence - 1, limit),
         )
+    return list(_entries(rows))
+
+
+def entries_with(connection: sqlite3.Connection, after: int, upto: int, marks: Sequence[bytes]) -> list[Entry]:
+    """Messages after a position, up to another, whose stored text has one of some bytes in it."""
+    marked = " OR ".join(["instr(m.text, ?)"] * len(marks))
+    rows = connection.execute(
+        f"{_ENTRY} WHERE m.position>? AND m.position<=? AND ({marked}) AND {VISIBLE} ORDER BY m.position",
+        (after, upto, *marks),
+    )
     return list(_entries(rows))
 
 

@@ -7,6 +7,8 @@ feed comes to be wanted whose messages are here already, the view of references 
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from sqlite3 import Connection
 from typing import Final
 
 from feeds.blob_ranks import AVATAR, HOPS_MAX, NAMED
@@ -15,6 +17,7 @@ from feeds.database import Database
 from feeds.errors import InvalidRef
 from feeds.live import Live
 from feeds.log import Entry, Log
+from feeds.log_rows import entries_with
 from feeds.refs import BlobRef
 from feeds.views.blob_references import named_by
 from replication.policy import Policy
@@ -23,7 +26,7 @@ __all__ = ["BlobSearch", "blobs_named", "rank_of"]
 
 SETTLE_SECONDS: Final = 0.1
 """What came in meanwhile is looked at together; and a new follow has its effect on the policy first."""
-AT_ONCE: Final = 500
+AT_ONCE: Final = 1000
 NOTED_AFTER: Final = 5000
 LOOK_SECONDS: Final = 1.0
 LOOKED_BACK: Final = 1000
@@ -31,6 +34,8 @@ LOOKED_BACK: Final = 1000
 
 _CLASSIC: Final = re.compile(rb"&[A-Za-z0-9+/]{43}=\.sha256")
 _URI: Final = re.compile(rb"ssb:(?://)?blob[:/](?:sha256|classic)[:/][A-Za-z0-9_-]{43}=?")
+_MARKS: Final = (b"&", b"ssb:")
+"""A text without any of these names no blob; SQLite finds that out faster."""
 _ABOUT: Final = b'"type":"about"'
 
 
@@ -50,6 +55,10 @@ def _canonical(found: bytes) -> str | None:
         return str(BlobRef.parse(found.decode("ascii")))
     except InvalidRef:
         return None
+
+
+def _marked(after: int, upto: int, connection: Connection) -> list[Entry]:
+    return entries_with(connection, after, upto, _MARKS)
 
 
 def rank_of(text: bytes, hops: int) -> int:
@@ -96,14 +105,12 @@ class BlobSearch:
         while True:
             await self._live.wait_beyond(at)
             await asyncio.sleep(SETTLE_SECONDS)
-            while entries := await self._log.entries_after(at, AT_ONCE):
-                at = entries[-1].position
-                wanted = self._wanted(entries)
+            while at < (end := self._live.position):
+                start, at = at, min(at + AT_ONCE, end)
+                wanted = self._wanted(await self._database.read(partial(_marked, start, at)))
                 if wanted or at - noted >= NOTED_AFTER:
                     await self._blobs.want_all(list(wanted.items()), searched=at)
                     noted = at
-                await asyncio.sleep(0)
-            at = max(at, self._live.position)
 
     def _wanted(self, entries: Iterable[Entry]) -> dict[str, int]:
         """Blobs that messages of wanted feeds name, with their ranks."""
