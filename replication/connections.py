@@ -524,7 +524,7 @@ class Connections:
             bytes_in=connection.bytes_in,
             bytes_out=connection.bytes_out,
             error=error,
-            reason=self._dialling.reason(link.address) if link.direction is Direction.OUTGOING else "",
+            reason=self._dialling.reason(link.address, link.group) if link.direction is Direction.OUTGOING else "",
         )
 
 

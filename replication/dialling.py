@@ -346,10 +346,12 @@ class Dialling:
             reason=decided.reason if decided else "",
         )
 
-    def reason(self, address: str) -> str:
-        """Why an address was dialled, or was not."""
+    def reason(self, address: str, group: Group) -> str:
+        """Why a connection that we opened is there."""
         decided = self.scheduler.decisions().get(address)
-        return decided.reason if decided else ""
+        if decided is not None and decided.what in ("dial", "hang-up"):
+            return decided.reason
+        return "picked by hand" if group is Group.HAND else ""
 
     def _in_vain(self, target: Address, source: str, error: str) -> PeerInfo:
         return PeerInfo(

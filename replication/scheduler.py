@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 5.0
 """Look again after this time at the latest."""
-BREATH_SECONDS: Final = 0.05
-"""And after this time at the soonest."""
+BREATH_SECONDS: Final = 0.02
+BREATH_EACH_SECONDS: Final = 0.0002
+"""And after the time of these two at the soonest: a look takes longer the more addresses there are."""
 _ONGOING: Final = ("connected", "a dial to this peer is under way")
 
 
@@ -95,6 +96,7 @@ class Scheduler:
         self._pause = pause or _pause
         self._outlook = Outlook()
         self._news = asyncio.Event()
+        self._count = 0
         self._decided: dict[str, Decided] = {}
         self._near: dict[str, bool] = {}
 
@@ -108,6 +110,8 @@ class Scheduler:
                 self._news.clear()
                 wait = await self._look(group)
                 await self._pause(self._news.wait(), max(BREATH_SECONDS, min(wait, LOOK_SECONDS)))
+                if self._news.is_set():  # others make news as often as they like; what that costs us is bounded
+                    await self._pause(asyncio.Event().wait(), BREATH_SECONDS + self._count * BREATH_EACH_SECONDS)
 
     def wake(self) -> None:
         """Something has changed: look at once."""
@@ -204,9 +208,11 @@ class Scheduler:
         await self._forgive(now, held)
         far = any(not self.is_near(address) for address, _ in held)
         network = self._outlook.network(now, has_network=self._has_network(), connected=far)
+        candidates = self.candidates()
+        self._count = len(candidates)
         decisions = decide(
             now,
-            map(self._known, self.candidates()),
+            map(self._known, candidates),
             [each for _, each in held],
             self._links.dialling(),
             self.rules,

@@ -43,7 +43,7 @@ async def test_a_peer_on_the_local_network_is_found_shown_and_left_alone_on_requ
         await asyncio.sleep(0.3)
         assert b.id not in live(a)
         assert "you hung up" in a.connections.decisions()[b.address].reason
-        await a.connections.dial(b.address)
+        assert (await a.connections.dial(b.address)).reason == "picked by hand"
         assert a.connections.unstage(dead)
         assert not a.connections.unstage(dead)
         listed: Any = await own.call("conn.known")

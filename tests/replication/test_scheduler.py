@@ -267,3 +267,19 @@ async def test_what_a_person_picked_is_tried_when_the_node_starts(tmp_path: Path
     async with world(tmp_path, before) as here:
         await here.run_for(1)
         assert [name for _, name in here.dialled] == ["mine"]
+
+
+async def test_news_without_end_do_not_keep_the_node_busy(tmp_path: Path) -> None:
+    looks: list[float] = []
+
+    async def before(here: World) -> None:
+        def has_network() -> bool:
+            looks.append(here.now)
+            here.scheduler.wake()  # whoever connects and hangs up all the time does as much
+            return True
+
+        here.scheduler._has_network = has_network
+
+    async with world(tmp_path, before) as here:
+        await here.run_for(1)
+        assert 10 < len(looks) < 60
