@@ -67,7 +67,7 @@ class AddressBook:
 
         def rows(connection: sqlite3.Connection) -> list[Remembered]:
             found = connection.execute(f"SELECT {_COLUMNS} FROM peer_address ORDER BY added, address")  # noqa: S608
-            return [Remembered(*row[:3], bool(row[3]), *row[4:12], bool(row[12])) for row in found]
+            return [replace(Remembered(*row), auto=bool(row[3]), paused=bool(row[12])) for row in found]
 
         for known in await self._database.read(rows):
             self._put(known)
