@@ -259,17 +259,18 @@ class Publishing:
         lock = self._publisher.lock
         doubted = self._way_out().claims()
         event = self._event(kind, lock, detail)
+        before = self._set_aside, self._floor
+        self._set_aside, self._floor, self._unlocking = self._set_aside.union(doubted), EMPTY, None
         try:
             await self._database.write(
                 lambda connection: self._open_again(connection, sequence, event, doubted), durable=True
             )
         except BaseException:
+            self._set_aside, self._floor = before
             if lock is not None:
                 self._publisher.close(lock)
             raise
-        self._set_aside = self._set_aside.union(doubted)
-        self._unlocking = self._recorded = None
-        self._floor = EMPTY
+        self._recorded = self._unlocking = None
         LOG.warning("our feed is open again (%s); it was locked: %s", detail, "" if lock is None else lock.text)
 
     def _open_again(self, connection: sqlite3.Connection, sequence: int, event: Event, doubted: list[str]) -> None:

@@ -266,6 +266,9 @@ async def one_message(request: Request) -> Response:
         return letter_answer(request, entry.as_kvt() if opened is None else opened.as_kvt())
     wanted = form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK))
     headers = _cached(entry, "" if wanted is Form.JSON else ";msgpack")
+    services = services_of(request)
+    if entry.author == services.me:
+        headers["Reported-By"] = str(services.publishing.reported(entry.sequence))
     if _unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if wanted is Form.MSGPACK:

@@ -5,7 +5,9 @@ from urllib.parse import quote
 
 import pytest
 
-from api.models import Feed, FeedList
+from api.models import Feed, FeedList, ForkProof, OwnFeedState, Whoami
+from feeds import fork_proof
+from feeds.publisher_state import WAY_OUT, Lock, Reason
 from feeds.refs import FeedRef
 from tests.api.test_access import code
 from tests.api.test_messages import NDJSON, fill, keys, pages
@@ -120,3 +122,37 @@ async def test_a_forked_feed_says_so(api: Api) -> None:
     await api.store.ingest.add([two], source="test")
     answer = await api.client.get(f"/v1/feeds/{quote(feed.id, safe='')}")
     assert (answer.json()["state"], answer.json()["sequence"]) == ("forked", 1)
+
+
+async def test_a_locked_feed_tells_why_and_is_opened_with_its_true_sequence(api: Api) -> None:
+    (key,) = await api.publish("one")
+    answer = await api.client.get(f"/v1/messages/{quote(key, safe='')}")
+    assert answer.headers["Reported-By"] == "3"
+    api.store.publisher.close(Lock(Reason.NO_MARK, 1))
+    refused = await api.client.post("/v1/messages", json={"content": {"type": "post", "text": "x"}})
+    assert (refused.status_code, refused.json()["code"]) == (423, "feed-locked")
+    assert refused.json()["way_out"] == WAY_OUT
+    me = Whoami.model_validate_json((await api.client.get("/v1/whoami")).content)
+    assert (me.state, me.sequence) == ("locked", 1)
+    assert me.reason is not None
+    assert me.reason.code == "no-mark"
+    assert me.unlock is not None
+    for body, status in (({"sequence": 2}, 412), ({"sequence": "1"}, 422), ({}, 422), ({"sequence": -1}, 422)):
+        assert (await api.client.post("/v1/admin/unlock", json=body)).status_code == status
+    opened = await api.client.post("/v1/admin/unlock", json={"sequence": 1})
+    state = OwnFeedState.model_validate_json(opened.content)
+    assert (state.state, state.history[0].kind) == ("open", "forced")
+    assert (await api.client.get("/v1/admin/unlock")).json() == opened.json()
+    assert (await api.client.get("/v1/whoami")).json()["unlock"] is None
+
+
+async def test_the_proof_of_a_fork(api: Api) -> None:
+    one, two = (builders.Feed(builders.keypair("forker")) for _ in range(2))
+    await api.receive(one.append({"type": "post", "text": "one"}))
+    path = f"/v1/feeds/{quote(one.id, safe='')}"
+    assert (await api.client.get(f"{path}/proof")).status_code == 404
+    await api.store.ingest.add([two.append({"type": "post", "text": "two"})], source="peer")
+    answer = await api.client.get(f"{path}/proof")
+    ForkProof.model_validate_json(answer.content)
+    assert fork_proof.verify(answer.content).feed == one.id
+    assert (await api.client.get(path)).json()["state"] == "forked"
