@@ -10,7 +10,7 @@ import pytest
 
 from feeds import deliveries, validators
 from feeds import ingest as ingest_module
-from feeds.errors import ForkedFeed, InvalidMessage, SequenceMismatch, StoreError, TooLarge
+from feeds.errors import FeedLocked, ForkedFeed, InvalidMessage, SequenceMismatch, StoreError, TooLarge
 from feeds.formats.registry import CLASSIC
 from feeds.ingest import AddReport
 from feeds.log import Log
@@ -365,6 +365,9 @@ async def test_our_own_messages_come_back_from_peers(store: Store) -> None:
         feed.append({"type": "post", "text": f"from before {at}"})
     report = await store.ingest.add(feed.texts, source="peer")
     assert report.added == 6
+    with pytest.raises(FeedLocked):
+        await store.ingest.publish(POST)
+    store.publisher.open()  # as `feeds.publishing` does it once peers agree
     assert (await store.ingest.publish(POST)).sequence == 7
     assert store.ingest.own_state is State.OPEN
     await check_whole(store)
