@@ -1,7 +1,8 @@
-"""A node that watches over its own feed: peers that show more, deliver, lie and agree; forks; files beside the store."""
+"""A node that watches over its own feed: peers that show more, deliver, lie and agree; forks; files beside it."""
 
 import asyncio
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,32 @@ async def test_nothing_is_published_when_the_mark_cannot_be_written(
                 await a.store.ingest.publish(POST)
         assert a.store.log.sequence(a.id) == 1
         assert (await a.store.ingest.publish(POST)).sequence == 2
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["own pub", "two peers"])
+async def test_an_older_database_opens_when_real_peers_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, trusted: bool
+) -> None:
+    monkeypatch.setattr(publisher_state, "QUIET", 1.0)
+    async with opened(tmp_path / "b") as b, opened(tmp_path / "c") as c:
+        async with opened(tmp_path / "a") as a:
+            for friend in (b, c):
+                await follow(friend, a)
+            await a.store.ingest.publish(POST)
+        shutil.copy2(tmp_path / "a" / "sbot.db", tmp_path / "old.db")
+        async with opened(tmp_path / "a") as a:
+            for friend in (b, c):
+                await friend.connections.dial(a.address)
+            await a.store.ingest.publish(POST)
+            await until(lambda: b.store.log.sequence(a.id) == c.store.log.sequence(a.id) == 2)
+        shutil.copy2(tmp_path / "old.db", tmp_path / "a" / "sbot.db")
+        async with opened(tmp_path / "a", **({"own_pubs": b.id} if trusted else {})) as a:
+            assert reason(a) == Reason.STORE_OLD
+            await a.connections.dial(b.address)
+            if not trusted:
+                await until(lambda: a.store.publishing.status()["sequence"] == 2)
+                await asyncio.sleep(1.5)
+                assert a.store.publishing.status()["state"] == "locked"
+                await a.connections.dial(c.address)
+            await until(lambda: a.store.publishing.status()["state"] == "open")
+            assert (await a.store.ingest.publish(POST)).sequence == 3
