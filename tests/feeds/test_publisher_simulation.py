@@ -60,6 +60,9 @@ def session(world: World, disks: list[Disk]) -> None:
 
 def run(world: World, node: SimNode) -> None:
     rng = world.rng
+    alone = world.last_publisher in (None, node.disk) or not node.disk.met
+    if alone and rng.random() < 0.5:  # nobody else went on meanwhile, so our own files must know whether we may
+        node.publish()
     for peer in rng.sample(world.peers, rng.randint(2, 3)):
         node.meet(peer)
     if rng.random() < 0.3:

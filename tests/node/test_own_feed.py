@@ -20,7 +20,7 @@ from node.commands.unlock import lines
 from node.sbot import Sbot
 from tests.node.test_sbot import follow, opened, until
 
-POST = {"type": "post", "text": "x"}
+POST: dict[str, Any] = {"type": "post", "text": "x"}
 
 
 def branch(sbot: Sbot, tip: Tip = EMPTY) -> Any:

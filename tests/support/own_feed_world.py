@@ -208,6 +208,7 @@ class SimNode:
             now_done(self.database.write(job, durable=True, guard=self.publisher.mark))
         except FeedLocked:
             return False
+        self.world.last_publisher = self.disk
         self.world.visible(self.log.sequence(ME), key)
         for peer in self.connected:
             self.world.deliver(peer, self.log.ids())
@@ -218,6 +219,7 @@ class SimNode:
         self.world.machine = self.disk.machine
         if peer not in self.connected:
             self.connected.append(peer)
+        self.disk.met = True
         held = self.log.sequence(ME)
         shown = (
             self.world.rng.choice([held + self.world.rng.randint(1, 9), len(peer.has), 0])
@@ -267,6 +269,8 @@ class Disk:
     machine: str
     key: bool = False
     """Whether the key file is there."""
+    met: bool = False
+    """A node on it has met a peer."""
 
 
 class World:
@@ -283,6 +287,7 @@ class World:
         self.seen: dict[int, bytes] = {}
         self.forks: list[int] = []
         self.folders = 0
+        self.last_publisher: Disk | None = None
         self.disks = [Disk(self.new_folder(), self.machine)]
         self.backups: list[Disk] = []
 
