@@ -203,12 +203,12 @@ class SimNode:
         def job(connection: sqlite3.Connection) -> None:
             self.publisher.check(log_writing.read_own(connection, ME).state == "forked")
             append(connection, key)
+            self.world.last_publisher = self.disk  # also if it is cut off before anybody is told
 
         try:
             now_done(self.database.write(job, durable=True, guard=self.publisher.mark))
         except FeedLocked:
             return False
-        self.world.last_publisher = self.disk
         self.world.visible(self.log.sequence(ME), key)
         for peer in self.connected:
             self.world.deliver(peer, self.log.ids())
@@ -330,7 +330,7 @@ class World:
         monkeypatch.setattr(install, "replace_file", cut)
         monkeypatch.setattr(publishing_mark, "replace_file", cut)
         monkeypatch.setattr(install, "_machine", lambda: self.machine)
-        monkeypatch.setattr(install.os, "fsync", lambda _: None)
+        monkeypatch.setattr("os.fsync", lambda _: None)
         monkeypatch.setattr(publisher_state, "LONGEST_STEP", STEP)
 
 
