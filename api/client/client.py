@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Literal, Self, cast
 
-from api.client.connection import TIMEOUT, Connection, Query, escaped
+from api.client.connection import TIMEOUT, Answer, Connection, Query, escaped
 from api.client.directory import find_node
 from api.client.events import Event, events_in
 from api.client.problems import CONNECTION_LOST, ApiProblem
@@ -291,10 +291,17 @@ class Client:
     # --- finding ------------------------------------------------------------------------------------------------------
 
     def search(
-        self, q: str, *, type: str | None = None, author: str | None = None, limit: int | None = None
+        self,
+        q: str,
+        *,
+        type: str | None = None,
+        author: str | None = None,
+        private: bool = False,
+        limit: int | None = None,
     ) -> Iterator[Found]:
-        """Public messages with these words, each with a snippet."""
-        return self._list("/v1/search", {"q": q, "type": type, "author": author}, limit)
+        """Public messages with these words, or private ones that we can read; each with a snippet."""
+        query: Query = {"q": q, "type": type, "author": author, "private": private or None}
+        return self._list("/v1/search", query, limit)
 
     def resolve(self, ref: str) -> Resolved:
         """What a pasted text is."""
@@ -438,6 +445,19 @@ class Client:
             if not resume:
                 return
             time.sleep(RETRY)
+
+    # --- muxrpc -------------------------------------------------------------------------------------------------------
+
+    def rpc(self, method: str, *args: JsonValue) -> Any:
+        """The answer of a muxrpc method, called by its old name (`blobs.has`) as the node's own user."""
+        return self._connection.request("POST", f"/v1/rpc/{escaped(method)}", body=list(args)).json()
+
+    def rpc_stream(self, method: str, *args: JsonValue) -> Iterator[Any]:
+        """The items of a muxrpc source as they come; for a live one without end."""
+        with self._connection.streaming(f"/v1/rpc/{escaped(method)}", body=list(args)) as response:
+            for line in self._connection.lines(response):
+                if line:
+                    yield Answer(response.status, {}, line).json()
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

@@ -92,13 +92,23 @@ class Connection:
 
     @contextmanager
     def streaming(
-        self, path: str, query: Query | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        body: JsonValue = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        """An answer to be read piece by piece, on a connection of its own. Raises ApiProblem."""
+        """An answer to be read piece by piece, to a GET or to a POST of `body`, on a connection of its own.
+
+        Raises ApiProblem.
+        """
+        sent = self._headers | dict(headers or {}) | ({} if body is None else {"Content-Type": JSON})
+        data = None if body is None else compact(body)
         connection = self._fresh()
         try:
             with _told():
-                connection.request("GET", self._target(path, query), headers=self._headers | dict(headers or {}))
+                connection.request("GET" if data is None else "POST", self._target(path, query), data, sent)
                 response = connection.getresponse()
                 if response.status >= 300:
                     raise _problem(_whole(response))

@@ -60,6 +60,9 @@ class Whoami(TypedDict):
     uri: str
     sequence: int
     state: FeedState
+    reported_by: int
+    reason: dict[str, Any] | None
+    unlock: dict[str, Any] | None
 
 
 class Status(TypedDict):
@@ -233,6 +236,7 @@ class Peer(TypedDict):
     failures: int
     redial_in: float | None
     error: str | None
+    reason: str
 
 
 class Connected(TypedDict):

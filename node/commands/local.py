@@ -21,6 +21,8 @@ from node.telling import Teller
 
 WRONG_WORDS = ("invalid-id", "invalid-parameter", "invalid-address")
 """Problems that are about what was typed."""
+GONE = (404, 410)
+"""Statuses of what is not here, or no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def told(problem: ApiProblem, path: object) -> NodeError:
             "(or name another directory with --path)."
         )
     text = problem.detail if problem.detail.endswith((".", "!", "?")) else f"{problem.detail}."
-    if problem.status == 404:
+    if problem.status in GONE:
         return NothingFound(text)
     return UsageError(text) if problem.code in WRONG_WORDS else NodeError(text)
 

@@ -10,7 +10,7 @@ from typing import Any
 from api.client import ApiProblem
 from feeds.canonical_json import compact
 from node.commands.catalogue import Invocation
-from node.commands.local import Local, local, message_id
+from node.commands.local import GONE, Local, local, message_id
 from node.errors import NothingFound, UsageError
 from node.rendered import one_line
 from node.telling import branches, written
@@ -104,7 +104,7 @@ def _root(here: Local, message: str) -> tuple[str, bool]:
     try:
         found = here.node.message(message, private=True)
     except ApiProblem as problem:
-        if problem.status != 404:
+        if problem.status not in GONE:
             raise
         return message, False  # there may be answers to it all the same
     content = found["value"].get("content")

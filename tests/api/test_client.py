@@ -121,6 +121,8 @@ def test_private_messages(client: Client) -> None:
     ]
     box = client.publish({"type": "post", "text": "boxed"}, recps=[ANN])
     assert isinstance(box["value"]["content"], str)
+    assert [found["key"] for found in client.search("boxed", private=True)] == [box["key"]]
+    assert list(client.search("boxed")) == []
 
 
 def test_people(client: Client) -> None:
@@ -152,6 +154,48 @@ def test_resolving_and_rendering(client: Client) -> None:
     found = client.resolve(f"see {ANN}")
     assert (found["kind"], found["id"], found["held"]) == ("feed", ANN, False)
     assert client.render("**x**") == "<p><strong>x</strong></p>\n"
+
+
+def test_muxrpc_methods(client: Client) -> None:
+    assert client.rpc("whoami") == {"id": client.whoami()["id"]}
+    key = client.publish({"type": "test-rpc"})["key"]
+    assert client.rpc("get", key)["content"] == {"type": "test-rpc"}
+    assert [item["key"] for item in client.rpc_stream("messagesByType", "test-rpc")] == [key]
+    live = client.rpc_stream("createLogStream", {"live": True})
+    assert next(live)["value"]["sequence"] == 1
+    live.close()  # type: ignore[attr-defined]
+    with refused("method-not-found"):
+        client.rpc("no.such")
+    with refused("method-not-found"):
+        next(client.rpc_stream("no.such"))
+
+
+def test_muting_and_deleting(client: Client) -> None:
+    client.mute(ANN)
+    assert [muted["id"] for muted in client.mutes()] == [ANN]
+    client.unmute(ANN)
+    assert list(client.mutes()) == []
+    key = client.publish({"type": "test-gone"})["key"]
+    assert client.delete_message(key)["note"]
+    assert list(client.messages(type="test-gone")) == []
+    with refused("message-deleted"):
+        client.message(key)
+
+
+def test_tokens_and_webhooks(client: Client, running: NodeProcess) -> None:
+    made = client.create_token("a reader", ["read"], expires_in=3600)
+    with Client(running.http, made["token"]) as reader:
+        assert reader.whoami()["id"] == running.id
+        with refused("insufficient-scope"):
+            reader.post("no")
+    assert [token["id"] for token in client.tokens()] == [made["id"]]
+    client.revoke_token(made["id"])
+    hook = client.create_webhook("http://127.0.0.1:9/", {"types": ["test-hook"]})
+    assert client.webhook(hook["id"])["url"] == "http://127.0.0.1:9/"
+    assert client.resume_webhook(hook["id"])["state"] == "active"
+    assert [one["id"] for one in client.webhooks()] == [hook["id"]]
+    client.delete_webhook(hook["id"])
+    assert list(client.webhooks()) == []
 
 
 def test_blobs_go_in_and_out_in_pieces(client: Client) -> None:
