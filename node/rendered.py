@@ -14,6 +14,8 @@ from node.output import clean
 
 WIDEST = 100
 NARROWEST = 20
+DEEPEST = 12
+"""Levels of quotes and lists that are laid out; what is nested more deeply would be pushed out of sight."""
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -41,14 +43,17 @@ class Paper:
         plain = _plain(text)
         try:
             lines = self._laid_out(plain, indent)
-        except Exception:  # a fault of the parser must not hide what somebody wrote
+            if not any(line.strip() for line in lines):
+                raise ValueError("nothing to be seen")
+        except Exception:  # no fault of a parser may hide what somebody wrote
             lines = [clean(line) for line in plain.split("\n")]
         while lines and not lines[-1].strip():
             lines.pop()
         return [" " * indent + line.rstrip() for line in lines]
 
     def _laid_out(self, text: str, indent: int) -> list[str]:
-        from rich.console import Console  # only when somebody looks at it: it takes a tenth of a second to import
+        from markdown_it import MarkdownIt  # only when somebody looks at it: all this takes a tenth of a second
+        from rich.console import Console
         from rich.markdown import Markdown
         from rich.segment import Segment, Segments
 
@@ -62,8 +67,12 @@ class Paper:
             highlight=False,
             _environ={},
         )
-        drawn = console.render(Markdown(text, hyperlinks=False))
-        console.print(Segments(list(_harmless(drawn, Segment))), end="")
+        tokens = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).parse(text)
+        if any(token.level > DEEPEST for token in tokens):
+            raise ValueError("nested more deeply than can be seen")
+        markdown = Markdown("", hyperlinks=False)
+        markdown.parsed = tokens  # with HTML as text; its own parser would leave it out
+        console.print(Segments(list(_harmless(console.render(markdown), Segment))), end="")
         return file.getvalue().split("\n")
 
 

@@ -1,7 +1,6 @@
 """The feeds half of a node, opened in order and closed in the opposite one."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection
@@ -19,8 +18,8 @@ from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
 from feeds.formats.registry import format_of_feed
 from feeds.indexer import Indexer, View
-from feeds.install import PUBLISHING
 from feeds.ingest import Ingest
+from feeds.install import PUBLISHING
 from feeds.keys import Keypair
 from feeds.live import Live
 from feeds.log import Log

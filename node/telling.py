@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from feeds.names import short_id
+from feeds.refs import is_feed
 from node.people import People
 from node.rendered import Paper, ago, one_line
 
@@ -24,7 +26,7 @@ class Teller:
         content = value.get("content")
         who = self.paper.bold(self.people.label(value.get("author")))
         rest = [ago(written(message), self.now), *_tags(message, content)]
-        said = self._sentence(content)
+        said = self._sentence(content, value.get("author"))
         text = content.get("text") if isinstance(content, dict) and said is None else None
         heading = f"{mark}{who} {said}" if said else f"{mark}{who}"
         dim = self.paper.dim(" · ".join(["", *rest]).lstrip() + "  " + one_line(message["key"]))
@@ -41,7 +43,7 @@ class Teller:
             lines.append(" " * indent + f"[{one_line(warning)}]")
         return lines + self.paper.markdown(self.people.with_names(text[:LONGEST_TEXT]), indent=indent)
 
-    def _sentence(self, content: Any) -> str | None:
+    def _sentence(self, content: Any, author: object) -> str | None:
         """What is said by a message that is no text."""
         if not isinstance(content, dict):
             return "wrote a private message"
@@ -51,19 +53,13 @@ class Teller:
             case "contact":
                 return f"{_relation(content)} {self.people.label(content.get('contact'))}"
             case "about":
-                return self._about(content)
+                return _about(content, author)
             case "channel":
                 verb = "subscribes to" if content.get("subscribed") is True else "no longer subscribes to"
                 return f"{verb} #{one_line(content.get('channel'))}"
             case "post" if isinstance(content.get("text"), str):
                 return None
         return f"published {one_line(content.get('type'))}: {one_line(_members(content))}"
-
-    def _about(self, content: Mapping[str, Any]) -> str:
-        whom = self.people.label(content.get("about"))
-        if isinstance(name := content.get("name"), str):
-            return f"calls {whom} “{one_line(name)}”"
-        return f"describes {whom}"
 
 
 def written(message: Mapping[str, Any]) -> float:
@@ -82,7 +78,9 @@ def branches(content: Any) -> list[str]:
 def _tags(message: Mapping[str, Any], content: Any) -> Iterator[str]:
     if "meta" in message:
         yield "private"
-    if isinstance(content, dict) and isinstance(channel := content.get("channel"), str) and channel:
+    if not isinstance(content, dict) or content.get("type") == "channel":
+        return
+    if isinstance(channel := content.get("channel"), str) and channel:
         yield "#" + one_line(channel.removeprefix("#"), 30)
 
 
@@ -94,6 +92,19 @@ def _vote(vote: Any) -> str:
         verb = "likes" if value > 0 else "dislikes" if value < 0 else "takes back the vote on"
     extra = f" ({one_line(said, 20)})" if isinstance(said, str) and said.lower() not in ("", "like", "unlike") else ""
     return f"{verb} {one_line(vote.get('link'))}{extra}"
+
+
+def _about(content: Mapping[str, Any], author: object) -> str:
+    """What is said about somebody, who is named by the id: the name may be the news."""
+    subject = content.get("about")
+    whom = (
+        "itself"
+        if subject == author
+        else one_line(short_id(subject) if isinstance(subject, str) and is_feed(subject) else subject)
+    )
+    if isinstance(name := content.get("name"), str):
+        return f"calls {whom} “{one_line(name)}”"
+    return f"describes {whom}"
 
 
 def _relation(content: Mapping[str, Any]) -> str:

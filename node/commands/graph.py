@@ -1,5 +1,7 @@
 """Who follows and blocks whom: follow, block, hops."""
 
+import os
+import time
 from typing import Any
 
 from api.client import ApiProblem, Client
@@ -9,6 +11,8 @@ from node.commands.local import told
 from node.commands.remote import Request, ask, only_words, print_answer
 from node.errors import UsageError
 from node.people import People
+from node.rendered import Paper
+from node.telling import Teller
 
 
 def follow(invocation: Invocation) -> int:
@@ -29,8 +33,18 @@ def _declare(invocation: Invocation, method: str) -> int:
     answer = ask(found, method, [_feed(found), {"state": state}])
     if not found.output.pretty:
         return print_answer(found, answer)
-    found.output.line(display.message(answer))
+    for line in _told(found, answer):
+        found.output.line(line)
     return 0
+
+
+def _told(found: Request, message: Any) -> list[str]:
+    """The message in words, with names where the HTTP API gives them."""
+    try:
+        with Client.for_directory(found.config.path) as node:
+            return Teller(People(node), Paper.of_terminal(os.environ), time.time() * 1000).tell(message)
+    except ApiProblem:
+        return [display.message(message)]
 
 
 def _feed(found: Request) -> str:
