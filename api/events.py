@@ -126,9 +126,7 @@ def open_streams(app: FastAPI) -> int:
 class EventStream(Response):
     """One open stream as an answer. Raises Problem too-many-streams when made while too many are open."""
 
-    def __init__(
-        self, app: FastAPI, services: Services, wanted: StreamFilter, since: int | None, grant: Grant
-    ) -> None:
+    def __init__(self, app: FastAPI, services: Services, wanted: StreamFilter, since: int | None, grant: Grant) -> None:
         super().__init__()
         self._open: Final[set[EventStream]] = app.state.streams
         if len(self._open) >= services.settings.streams:
