@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -332,6 +333,15 @@ def test_a_pipe_and_a_stranger_in_the_directory(node: NodeProcess, tmp_path: Pat
     assert [item["key"] for item in node.sbot("read", "--limit", "1").values] == [posted["key"]]
     gone = run("post", "x", "--path", str(tmp_path))
     assert (gone.code, gone.out) == (3, b"")
+
+
+def test_the_client_example_of_the_readme_runs_as_it_stands(node: NodeProcess) -> None:
+    page = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = [one for one in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "api.client" in one]
+    here = example.replace("~/.pysbot", str(node.directory))
+    done = subprocess.run([sys.executable, "-c", here], capture_output=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().splitlines()[:2] == ["and an answer", "hello from Python"]
 
 
 def test_tail_prints_messages_as_they_come(node: NodeProcess) -> None:
