@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,11 @@ async def two_nodes(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
         await a.follow(b.id)
         await b.follow(a.id)
         yield a, b
+
+
+def only_messages(folder: Path, name: str) -> AbstractAsyncContextManager[Node]:
+    """A node that does not ask which blobs a peer wants: where the bytes of EBT are counted."""
+    return open_node(folder, name, exchange_blobs=False)
 
 
 async def quiet_moment(*nodes: Node) -> None:
@@ -169,7 +174,7 @@ async def test_a_cut_connection_resumes_where_it_was(tmp_path: Path, monkeypatch
 async def test_equal_nodes_reconnect_without_a_word_too_many(tmp_path: Path) -> None:
     texts = builders.generate(100, 100)
     feeds = {json.loads(text)["author"] for text in texts}
-    async with open_node(tmp_path, "a") as a, open_node(tmp_path, "b") as b:
+    async with only_messages(tmp_path, "a") as a, only_messages(tmp_path, "b") as b:
         await a.take(texts)
         await a.want(feeds)
         await b.want(feeds)
@@ -592,7 +597,7 @@ async def test_what_a_peer_has_survives_a_restart_of_both(tmp_path: Path) -> Non
         await b.connections.dial(a.address)
         await until(lambda: a.clock() == b.clock())
         await quiet_moment(a, b)
-    async with open_node(tmp_path, "a") as a, open_node(tmp_path, "b") as b:
+    async with only_messages(tmp_path, "a") as a, only_messages(tmp_path, "b") as b:
         await b.connections.dial(a.address)
         await asyncio.sleep(0.4)
         now = b.connections.connected(a.id)

@@ -93,6 +93,7 @@ async def open_node(
     fetch: Fetch = Fetch.ALL,
     strangers: Strangers = Strangers.ANYONE,
     rules: Rules | None = None,
+    exchange_blobs: bool = True,
 ) -> AsyncIterator[Node]:
     """A running node that listens on loopback. `without` names methods that it does not serve, as older peers do."""
     keypair = builders.keypair(name)
@@ -157,7 +158,7 @@ async def open_node(
             backoff=QUICK,
             strangers=strangers,
             rules=rules,
-            blob_exchange=blob_exchange,
+            blob_exchange=blob_exchange if exchange_blobs else None,
         )
         hub.append(connections)
         node = Node(
