@@ -27,12 +27,12 @@ from replication.errors import ConnectionClosed, RemoteCallError, RemoteError
 from replication.limits import DEFAULT_LIMITS, LOCAL_LIMITS, Limits
 from replication.methods.ping import keep_pinging
 from replication.network import has_route
-from replication.peer import Peer, PeerConfig, answer_stream, listen_local, listen_peers
+from replication.peer import Peer, PeerConfig, answer_stream, connect_peer, listen_local, listen_peers
 from replication.peer_info import Decided, Direction, KnownPeer, PeerEvent, PeerInfo, PeerState, Traffic
 from replication.policy import Strangers
 from replication.replicator import Clocks, Replicator
 from replication.rpc.bodies import Payload
-from replication.rpc.methods import MethodTable
+from replication.rpc.methods import MethodTable, Who
 from replication.schedule import Group, Held, Quotas, Rules
 from replication.secret_handshake import MAIN_NETWORK
 from replication.secret_stream import feed_id
@@ -98,6 +98,7 @@ class Connections:
         self._limits = limits
         self._strangers = strangers
         self._guests: list[Callable[[str], bool]] = []
+        self._rights: list[Callable[[str], frozenset[Who] | None]] = []
         table_of_diallers = dict(diallers or {})
         self._config = PeerConfig(
             keypair=keypair,
@@ -107,6 +108,7 @@ class Connections:
             local_limits=local_limits,
             masters=masters,
             authorize=self._authorize,
+            rights_of=self._rights_of,
             diallers=table_of_diallers,
         )
         self._admission = Admission(limits)
@@ -328,6 +330,21 @@ class Connections:
         """Let in whom `is_guest(id)` names though no follow leads there: whoever holds an invite, for one."""
         self._guests.append(is_guest)
 
+    def give_rights(self, rights_of: Callable[[str], frozenset[Who] | None]) -> None:
+        """Let `rights_of(id)` say what a peer may call, where it gives no None; others may what anybody may."""
+        self._rights.append(rights_of)
+
+    def _rights_of(self, peer: str) -> frozenset[Who]:
+        found = (rights_of(peer) for rights_of in self._rights)
+        return next((rights for rights in found if rights is not None), frozenset({Who.ANON}))
+
+    async def visit(self, address: Address) -> Peer:
+        """Dial as a guest, with the identity of the address's seed and offering nothing; the caller runs the peer.
+
+        It is none of our connections. Raises InvalidAddress, DialFailed and its kinds.
+        """
+        return await connect_peer(address, replace(self._config, table=MethodTable()))
+
     def _authorize(self, public: bytes) -> bool:
         """Asked in the handshake: peers that we block, strangers, and more than there is room for are turned away."""
         peer = feed_id(public)
@@ -405,8 +422,8 @@ class Connections:
     def _settle_crossed(self, new: _Link) -> None:
         """Bound the connections with one peer, and let both sides agree which of two that crossed is kept."""
         peer = new.peer.id
-        if peer is None or new.peer.local:
-            return
+        if peer is None or new.peer.local or _is_guest(new):
+            return  # many people may use one invite at the same time
         links = self._links_of(peer)
         for old in links:
             if old.direction is not new.direction and new.began - old.began < CROSSED_SECONDS:
@@ -440,7 +457,7 @@ class Connections:
         connection = link.peer.connection
         async with asyncio.TaskGroup() as group:
             beside: list[asyncio.Task[None]] = []
-            if link.peer.id is not None and not link.peer.local:
+            if link.peer.id is not None and not link.peer.local and not _is_guest(link):
                 exchange = self._replicator.exchange(
                     connection, link.peer.id, lambda reason: self._close_soon(link, reason)
                 )
@@ -531,6 +548,11 @@ class Connections:
 def _is_program(link: _Link) -> bool:
     """A program of the node's own user, which is no peer."""
     return link.peer.local
+
+
+def _is_guest(link: _Link) -> bool:
+    """Whoever holds an invite's key: it may do what the invite is for, and has no feed to exchange."""
+    return Who.ANON not in link.peer.connection.caller.rights
 
 
 def _with(traffic: Traffic, link: _Link) -> Traffic:

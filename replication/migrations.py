@@ -38,5 +38,16 @@ REPLICATION: Final = Component(
                 "CREATE TABLE pub_cursor(id INTEGER PRIMARY KEY CHECK(id=1), position INTEGER NOT NULL)",
             ),
         ),
+        Migration(
+            3,
+            (
+                # key: the id that an invite's seed gives, the seed itself is kept nowhere; times in ms since 1970
+                "CREATE TABLE invite(key TEXT PRIMARY KEY, total INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0, "
+                "note TEXT NOT NULL, address TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER, "
+                "revoked INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+                "CREATE TABLE invite_use(invite TEXT NOT NULL, feed TEXT NOT NULL, used INTEGER NOT NULL, "
+                "PRIMARY KEY(invite, feed)) WITHOUT ROWID",
+            ),
+        ),
     ),
 )
