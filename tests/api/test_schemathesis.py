@@ -118,7 +118,8 @@ class Running:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    flags = {"host": "127.0.0.1", "port": "0", "http_port": "0", "path": str(tmp_path_factory.mktemp("node"))}
+    folder = tmp_path_factory.mktemp("node")
+    flags = {"host": "127.0.0.1", "port": "0", "http_port": "0", "lan": "false", "path": str(folder)}
     loop = asyncio.new_event_loop()
     opened: list[Any] = []
     ready, stop = threading.Event(), asyncio.Event()

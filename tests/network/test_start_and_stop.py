@@ -90,7 +90,7 @@ def test_standard_output_carries_one_line_and_restarts_keep_everything(node: Nod
     before = {name: (node.directory / name).read_bytes() for name in ("secret", "http-token", "config.toml")}
     node.terminate()
     process = subprocess.Popen(
-        [*SBOT, "--path", str(node.directory), "--host", "127.0.0.1", "--port", "0", "--http-port", "0"],
+        [*SBOT, "--path", str(node.directory), "--host", "127.0.0.1", "--port", "0", "--http-port", "0", "--no-lan"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=clean_environ(),
@@ -113,7 +113,7 @@ def test_standard_output_carries_one_line_and_restarts_keep_everything(node: Nod
 def test_a_second_start_names_the_first_and_changes_nothing(node: NodeProcess) -> None:
     before = (node.directory / "secret").read_bytes()
     began = time.monotonic()
-    second = node.sbot("start", "--port", "0", "--http-port", "0")
+    second = node.sbot("start", "--port", "0", "--http-port", "0", "--no-lan")
     assert time.monotonic() - began < SECOND_START_SECONDS
     assert (second.code, second.out) == (1, b"")
     assert str(node.pid) in second.err
@@ -136,7 +136,7 @@ def test_a_taken_port_is_told_with_its_number(tmp_path: Path, flag: str) -> None
     other = {"--port": "--http-port", "--http-port": "--port"}[flag]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        words = ["start", "--path", str(tmp_path / "n"), "--host", "127.0.0.1", flag, str(port), other, "0"]
+        words = ["start", "--path", str(tmp_path / "n"), "--host", "127.0.0.1", flag, str(port), other, "0", "--no-lan"]
         done = run(*words)
     assert (done.code, done.out) == (1, b"")
     assert f"port {port}" in done.err
@@ -151,7 +151,7 @@ def test_a_corrupt_key_file_stops_the_start_and_is_kept(tmp_path: Path, content:
     directory = tmp_path / "node"
     directory.mkdir(mode=0o700)
     (directory / "secret").write_bytes(content)
-    done = run("start", "--path", str(directory), "--port", "0", "--http-port", "0")
+    done = run("start", "--path", str(directory), "--port", "0", "--http-port", "0", "--no-lan")
     assert (done.code, done.out) == (1, b"")
     assert str(directory / "secret") in done.err
     assert "Traceback" not in done.err
@@ -163,7 +163,7 @@ def test_a_damaged_database_is_told_and_kept(tmp_path: Path) -> None:
     directory = tmp_path / "node"
     directory.mkdir(mode=0o700)
     (directory / "sbot.db").write_bytes(b"no database" * 1000)
-    done = run("start", "--path", str(directory), "--port", "0", "--http-port", "0")
+    done = run("start", "--path", str(directory), "--port", "0", "--http-port", "0", "--no-lan")
     assert (done.code, done.out) == (1, b"")
     assert "sbot.db" in done.err
     assert "Traceback" not in done.err

@@ -19,7 +19,7 @@ from replication.errors import DialFailed, RemoteCallError
 
 
 def settings(path: Path, **flags: str) -> config.Config:
-    quiet = {"host": "127.0.0.1", "port": "0", "http_port": "0", "path": str(path)}
+    quiet = {"host": "127.0.0.1", "port": "0", "http_port": "0", "lan": "false", "path": str(path)}
     return config.load(quiet | flags, {})
 
 
