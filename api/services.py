@@ -20,6 +20,7 @@ from feeds.log import Log
 from feeds.mailbox import Mailbox
 from feeds.message import JsonValue
 from feeds.views.social_graph import SocialGraph
+from replication.inviting import Inviting
 from replication.peer_info import KnownPeer, PeerEvent, PeerInfo, Traffic
 from replication.rpc.calls import Kind, Name
 from replication.rpc.connection import RpcConnection
@@ -27,6 +28,7 @@ from replication.sign_in import SignIn
 
 __all__ = [
     "MESSAGE_UNITS",
+    "Explains",
     "HttpSettings",
     "OwnFeed",
     "Peers",
@@ -72,6 +74,12 @@ class Replication(Protocol):
     async def request(self, feed: str, wanted: bool) -> None: ...
 
     async def unrequest(self, feed: str) -> None: ...
+
+
+class Explains(Protocol):
+    """The part of `replication.explaining.Explainer` that routes need; the answer is plain JSON values."""
+
+    async def why(self, id: str) -> Mapping[str, Any]: ...
 
 
 class OwnFeed(Protocol):
@@ -133,9 +141,11 @@ class Services:
     mailbox: Mailbox
     peers: Peers
     replication: Replication
+    explainer: Explains
     publishing: OwnFeed
     rpc: Rpc
     sign_in: SignIn
+    inviting: Inviting
     webhooks: Webhooks
     now: Callable[[], float]
     """Seconds since the epoch."""

@@ -16,6 +16,8 @@ from typing import Any
 from feeds.errors import InvalidRef
 from feeds.refs import FeedRef
 from node.errors import UsageError
+from replication.errors import InvalidAddress
+from replication.invite_codes import parse_external
 
 MAIN_NETWORK_KEY = "1KHLiKZvAvjbY1ziZEHMXawbCEIM6qwjCDm3VYRan/s="
 """The network key (caps.shs) of the main network: protocol.md section 1."""
@@ -72,6 +74,7 @@ class Config:
     config: Path
     host: str
     port: int
+    external: str
     http_host: str
     http_port: int
     http_names: tuple[str, ...]
@@ -94,6 +97,17 @@ class Config:
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise BadValue("must be a text that is not empty")
+    return value.strip()
+
+
+def _external(value: object) -> str:
+    if not isinstance(value, str):
+        raise BadValue("must be a host, or a host and a port")
+    if value.strip():
+        try:
+            parse_external(value)
+        except InvalidAddress as error:
+            raise BadValue(f"must be HOST or HOST:PORT ({error})") from None
     return value.strip()
 
 
@@ -189,6 +203,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("config", _folder, "", "FILE", "settings file; default: config.toml in the data directory", in_file=False),
     Option("host", _text, "0.0.0.0", "HOST", "address on which peers may connect"),  # noqa: S104 - a node is for its peers
     Option("port", _whole(0, 65535), 8008, "PORT", "TCP port for peers; 0 picks a free one"),
+    Option("external", _external, "", "HOST[:PORT]", "address under which peers reach this node from outside"),
     Option("http_host", _text, "127.0.0.1", "HOST", "address of the local HTTP API"),
     Option("http_port", _whole(0, 65535), 8989, "PORT", "TCP port of the HTTP API; 0 picks a free one"),
     Option("http_names", _names, "", "NAMES", "names with commas that may stand for the HTTP API besides localhost"),

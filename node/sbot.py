@@ -36,6 +36,8 @@ from replication.blob_exchange import BlobExchange
 from replication.blob_wants import Fetch
 from replication.connections import Connections
 from replication.errors import AddressInUse, LocalError
+from replication.explaining import Explainer
+from replication.inviting import Inviting
 from replication.methods.services import MethodServices
 from replication.methods.table import method_table
 from replication.policy import Strangers
@@ -97,7 +99,7 @@ class Sbot:
             blob_exchange = _blob_exchange(store, replicator, config, times)
             await stack.enter_async_context(_running(blob_exchange, "blobs"))
             sign_in = SignIn(keypair, now=times.now)
-            table, connections = await _open_connections(
+            table, connections, inviting = await _open_connections(
                 store, replicator, blob_exchange, config, keypair, times, sign_in
             )
             directory.write_manifest(_manifest(table))
@@ -112,7 +114,9 @@ class Sbot:
                 store=store,
                 replicator=replicator,
                 connections=connections,
+                explainer=_explainer(store, replicator, blob_exchange, connections),
                 sign_in=sign_in,
+                inviting=inviting,
                 webhooks=webhooks,
                 table=table,
                 clocks=times,
@@ -175,6 +179,19 @@ def _blob_exchange(store: Store, replicator: Replicator, config: Config, clocks:
     )
 
 
+def _explainer(
+    store: Store, replicator: Replicator, blob_exchange: BlobExchange, connections: Connections
+) -> Explainer:
+    return Explainer(
+        database=store.database,
+        log=store.log,
+        graph=store.graph,
+        replicator=replicator,
+        blob_exchange=blob_exchange,
+        hub=connections,
+    )
+
+
 def _pub_follower(store: Store, replicator: Replicator, connections: Connections) -> PubFollower:
     async def hint(address: str, author: str) -> None:
         await connections.hint(address, "pub", kind="pub", origin=author)
@@ -214,10 +231,19 @@ async def _open_connections(
     keypair: Keypair,
     clocks: Clocks,
     sign_in: SignIn,
-) -> tuple[MethodTable, Connections]:
+) -> tuple[MethodTable, Connections, Inviting]:
     book = AddressBook(store.database, clocks.wall)
     await book.load()
     hub: list[Connections] = []  # the methods need the hub, which needs the methods
+    inviting = await Inviting.open(
+        keypair,
+        store.database,
+        ingest=store.ingest,
+        graph=store.graph,
+        hub=lambda: hub[0],
+        external=config.external,
+        wall=clocks.wall,
+    )
     table = method_table(
         MethodServices(
             me=keypair.id,
@@ -236,6 +262,7 @@ async def _open_connections(
             hub=lambda: hub[0],
             wall_clock=clocks.wall,
             publishing=store.publishing,
+            inviting=inviting,
         )
     )
     connections = Connections(
@@ -253,8 +280,10 @@ async def _open_connections(
             strangers=config.strangers == Strangers.ANYONE,
         ),
     )
+    connections.admit_also(inviting.invites.is_open)
+    connections.give_rights(inviting.invites.rights_of)
     hub.append(connections)
-    return table, connections
+    return table, connections, inviting
 
 
 def _manifest(table: MethodTable) -> bytes:

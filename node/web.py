@@ -15,6 +15,8 @@ from node.errors import NodeError, PortTaken
 from node.store import Store
 from node.version import VERSION
 from replication.connections import Connections
+from replication.explaining import Explainer
+from replication.inviting import Inviting
 from replication.local_calls import LocalCalls
 from replication.replicator import Clocks, Replicator
 from replication.rpc.methods import MethodTable
@@ -52,7 +54,9 @@ def http_server(
     store: Store,
     replicator: Replicator,
     connections: Connections,
+    explainer: Explainer,
     sign_in: SignIn,
+    inviting: Inviting,
     webhooks: Webhooks,
     table: MethodTable,
     clocks: Clocks,
@@ -72,9 +76,11 @@ def http_server(
         mailbox=store.mailbox,
         peers=connections,
         replication=replicator,
+        explainer=explainer,
         publishing=store.publishing,
         rpc=LocalCalls(table),
         sign_in=sign_in,
+        inviting=inviting,
         webhooks=webhooks,
         now=clocks.wall,
         started=clocks.wall(),

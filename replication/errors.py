@@ -6,6 +6,10 @@
     ├── LocalError                 our side, or the person using it
     │   ├── InvalidAddress         a text that is no multiserver address (also a ValueError)
     │   ├── InvalidInvite          a text that is no invite code (also a ValueError)
+    │   ├── InvalidAlias           an alias, or a link of one, that cannot be used (also a ValueError)
+    │   ├── NoPublicAddress        this node knows no address to tell others (also an InvalidAddress)
+    │   ├── TooManyInvites         some must be revoked first
+    │   ├── InvalidBundle          a file that is no bundle, or damaged from here on (also a ValueError)
     │   ├── AddressInUse           the port or socket path to listen on is taken
     │   └── RemoteVisible          raised by a method's handler: its text may be shown to the caller
     └── RemoteError                the peer, or the network between
@@ -16,6 +20,8 @@
         ├── BoxStreamError         damaged, replayed or cut off ciphertext
         ├── RpcProtocolError       broken muxrpc framing, or a limit was passed
         ├── RemoteCallError        the peer answered a call with an error
+        ├── InviteRefused          the pub does not take our invite: its words
+        ├── RoomFailed             a room, or its web page, did not do what it was asked
         ├── StreamEnded            sending on a stream that the peer has ended
         └── ConnectionClosed       the connection is gone; pending calls fail with it
 """
@@ -39,6 +45,22 @@ class InvalidAddress(LocalError, ValueError):
 
 class InvalidInvite(LocalError, ValueError):
     """The text is not an invite code."""
+
+
+class NoPublicAddress(InvalidAddress):
+    """Nobody told this node under which address others reach it; the message says what to do."""
+
+
+class TooManyInvites(LocalError):
+    """No more invites can be made."""
+
+
+class InvalidBundle(LocalError, ValueError):
+    """The bytes are no bundle, or a damaged one; what was read before stands."""
+
+
+class InvalidAlias(LocalError, ValueError):
+    """The text is no alias, or the signature in a link is not its owner's."""
 
 
 class AddressInUse(LocalError):
@@ -88,6 +110,14 @@ class RemoteCallError(RemoteError):
         super().__init__(message)
         self.name = name
         self.message = message
+
+
+class InviteRefused(RemoteError):
+    """The pub did not take our invite; the text has its words."""
+
+
+class RoomFailed(RemoteError):
+    """A room, or its web page, did not do what it was asked; the text is for a person."""
 
 
 class StreamEnded(RemoteError):

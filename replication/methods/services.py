@@ -15,8 +15,11 @@ from feeds.publishing import Publishing
 from feeds.views.social_graph import SocialGraph
 from replication.address_book import Remembered
 from replication.blob_exchange import BlobExchange
+from replication.inviting import Inviting
 from replication.peer_info import KnownPeer, PeerEvent, PeerInfo
 from replication.replicator import Replicator
+from replication.room_server import RoomServer
+from replication.rooms import Rooms
 from replication.sign_in import SignIn
 
 
@@ -63,3 +66,9 @@ class MethodServices:
     wall_clock: Callable[[], float]
     publishing: Publishing | None = None
     """Who watches over our own feed; None in a node that always may publish."""
+    rooms: Rooms | None = None
+    """The rooms we are in; None in a node that uses none."""
+    room_server: RoomServer | None = None
+    """The room that this node is for others, if it is one."""
+    inviting: Inviting | None = None
+    """None in a node that has nothing to do with invites."""

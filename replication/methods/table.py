@@ -12,12 +12,14 @@ from replication.methods import (
     history,
     http_auth,
     identity,
+    invites,
     links,
     messages,
     ping,
     private,
     publishing,
     replicate,
+    rooms,
     streams,
 )
 from replication.methods.services import MethodServices
@@ -42,6 +44,8 @@ def all_methods(
     yield from care.methods(services)
     yield from gossip.methods(services)
     yield from http_auth.methods(services)
+    yield from rooms.methods(services)
+    yield from invites.methods(services)
     yield from ping.methods(services.wall_clock)
 
 

@@ -22,8 +22,13 @@ from api.webhooks import Webhooks
 from feeds.blobs import BLOBS, BlobLimits, Blobs
 from feeds.errors import FeedsError, SequenceMismatch
 from feeds.message import JsonValue
-from replication.errors import InvalidAddress, ReplicationError
+from replication.address import Address
+from replication.address_book import Remembered
+from replication.errors import DialFailed, InvalidAddress, ReplicationError
+from replication.inviting import Inviting
 from replication.local_calls import LocalCalls
+from replication.migrations import REPLICATION
+from replication.peer import Peer
 from replication.peer_info import Direction, KnownPeer, PeerEvent, PeerInfo, PeerState, Traffic
 from replication.rpc.methods import MethodTable
 from replication.sign_in import SignIn
@@ -85,6 +90,22 @@ class FakePeers:
 
 
 @dataclass
+class FakeHub:
+    """A node that listens on loopback, and reaches nobody."""
+
+    public: bytes
+
+    def addresses(self) -> list[str]:
+        return [str(Address.net("127.0.0.1", 8008, self.public))]
+
+    async def visit(self, address: Address) -> Peer:
+        raise DialFailed("connect", f"nobody answers at {address.host}")
+
+    async def remember(self, address: str, source: str = "manual", *, auto: bool = True, kind: str = "") -> Remembered:
+        return Remembered(address, "", source, auto, 1, kind=kind)
+
+
+@dataclass
 class FakeReplication:
     """A replicator that wants what it is asked for and gets nothing."""
 
@@ -116,6 +137,27 @@ class FakeReplication:
 
     async def unrequest(self, feed: str) -> None:
         self.requests.pop(feed, None)
+
+
+class FakeExplainer:
+    """Knows of nothing."""
+
+    async def why(self, id: str) -> Mapping[str, Any]:
+        kind = {"@": "feed", "&": "blob"}.get(id[0], "message")
+        return {
+            "id": id,
+            "kind": kind,
+            "held": False,
+            "wanted": False,
+            "reason": "nobody within reach follows it",
+            "path": [],
+            "hops": None,
+            "offered_by": [],
+            "holders": 0,
+            "error": None,
+            "limit": None,
+            "would_change": ["To have it replicated, follow it, or request it."],
+        }
 
 
 @dataclass
@@ -198,7 +240,7 @@ class Api:
 async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncIterator[Api]:
     """A node's HTTP side over the store in a folder."""
     clock = Ticking()
-    async with open_store(folder, components=[IDEMPOTENCY, TOKENS, WEBHOOKS, BLOBS], now=clock) as store:
+    async with open_store(folder, components=[REPLICATION, IDEMPOTENCY, TOKENS, WEBHOOKS, BLOBS], now=clock) as store:
         peers, replication, methods = FakePeers(), FakeReplication(), MethodTable()
         blobs = await Blobs.open(folder / "blobs", store.database, now=clock, limits=BlobLimits(max_size=BLOB_SIZE))
         webhooks = await Webhooks.open(
@@ -210,6 +252,17 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             random=lambda: 0.0,
             patience=Patience(first=0.01, longest=0.02, failures=4),
             timeout=0.5,
+        )
+        hub = FakeHub(store.own.public)
+        inviting = await Inviting.open(
+            store.own,
+            store.database,
+            ingest=store.ingest,
+            graph=store.graph,
+            hub=lambda: hub,
+            external="",
+            wall=clock,
+            routed=list,
         )
         services = Services(
             me=store.own.id,
@@ -225,9 +278,11 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             mailbox=store.mailbox,
             peers=peers,
             replication=replication,
+            explainer=FakeExplainer(),
             publishing=FakeOwnFeed(store),
             rpc=LocalCalls(methods),
             sign_in=SignIn(store.own, now=clock),
+            inviting=inviting,
             webhooks=webhooks,
             now=clock,
             started=clock.at,

@@ -17,6 +17,7 @@ from replication.backoff import Backoff
 from replication.blob_exchange import BlobExchange
 from replication.blob_wants import Fetch
 from replication.connections import Connections
+from replication.inviting import Inviting
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.methods.services import MethodServices
 from replication.methods.table import all_methods
@@ -47,6 +48,7 @@ class Node:
     sign_in: SignIn
     blobs: Blobs
     blob_exchange: BlobExchange
+    inviting: Inviting
 
     @property
     def id(self) -> str:
@@ -94,6 +96,7 @@ async def open_node(
     strangers: Strangers = Strangers.ANYONE,
     rules: Rules | None = None,
     exchange_blobs: bool = True,
+    external: str = "",
 ) -> AsyncIterator[Node]:
     """A running node that listens on loopback. `without` names methods that it does not serve, as older peers do."""
     keypair = builders.keypair(name)
@@ -127,6 +130,16 @@ async def open_node(
             fetch=fetch,
         )
         hub: list[Connections] = []
+        inviting = await Inviting.open(
+            keypair,
+            store.database,
+            ingest=store.ingest,
+            graph=store.graph,
+            hub=lambda: hub[0],
+            external=external,
+            wall=clocks.wall,
+            routed=list,
+        )
         services = MethodServices(
             me=keypair.id,
             version="0.0.test",
@@ -143,6 +156,7 @@ async def open_node(
             sign_in=SignIn(keypair, now=clocks.now),
             hub=lambda: hub[0],
             wall_clock=clocks.wall,
+            inviting=inviting,
         )
         table, lacking = MethodTable(), set(without)
         for method in all_methods(services, table.manifest, limits=limits):
@@ -160,9 +174,20 @@ async def open_node(
             rules=rules,
             blob_exchange=blob_exchange if exchange_blobs else None,
         )
+        connections.admit_also(inviting.invites.is_open)
+        connections.give_rights(inviting.invites.rights_of)
         hub.append(connections)
         node = Node(
-            store, replicator, connections, book, table, path / "socket", services.sign_in, blobs, blob_exchange
+            store,
+            replicator,
+            connections,
+            book,
+            table,
+            path / "socket",
+            services.sign_in,
+            blobs,
+            blob_exchange,
+            inviting,
         )
         running = [asyncio.create_task(part.run()) for part in (replicator, blob_exchange)]
         try:
