@@ -70,6 +70,7 @@ class Publishing:
         self._shown: Final[dict[str, int]] = {}
         """What each peer said last that it has of our feed."""
         self._connected: Final[set[str]] = set()
+        self._heard: Final[set[str]] = set()
         self._unlocking: Unlocking | None = None
         self._floor = EMPTY
         """What this installation surely published, by the mark that was found."""
@@ -147,11 +148,16 @@ class Publishing:
             self._shown.setdefault(peer, sequence)
             self._compare(peer, sequence)
 
+    def asks(self, peer: str) -> bool:
+        """Whether a peer must tell how much of our feed it has: once in the life of the process, and while locked."""
+        return peer not in self._heard or self._publisher.lock is not None
+
     def shows(self, peer: str, sequence: int) -> None:
         """A connected peer told how much of our feed it has; -1: it does not replicate it."""
         if peer == self._publisher.id:
             return
         self._shown[peer] = sequence
+        self._heard.add(peer)
         self._connected.add(peer)
         self._compare(peer, sequence)
         if self._publisher.lock is not None:

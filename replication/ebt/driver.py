@@ -40,6 +40,9 @@ class Ending(Enum):
 class OwnFeed(Protocol):
     """Who must hear what peers show of our own feed (`feeds.publishing`)."""
 
+    def asks(self, peer: str) -> bool:
+        """Whether the peer is to be asked for the feed in its next session, whatever is remembered of it."""
+
     def shows(self, peer: str, sequence: int) -> None:
         """A connected peer has the feed up to a sequence, as it says; -1: it does not replicate it."""
 
@@ -64,7 +67,7 @@ class EbtDriver:
     ) -> None:
         """`may_serve(feed, peer)`: whether messages of the feed may be sent to the peer at this moment.
 
-        `own`: our feed, and who watches over it. Peers are then asked for it in each session, whatever is remembered:
+        `own`: our feed, and who watches over it. Each peer is then asked for it at least once, whatever is remembered:
         a store that is older than it knows would remember what was true when it was copied.
         """
         self.state = state
@@ -89,7 +92,7 @@ class EbtDriver:
         remembered = self._unsaved.get(peer)
         if remembered is None:
             remembered = await self._remembered.load(peer)
-        if self._own is not None:
+        if self._own is not None and self._own[1].asks(peer):
             remembered = {feed: claim for feed, claim in remembered.items() if feed != self._own[0]}
         session = Session(
             peer,

@@ -429,7 +429,7 @@ async def test_garbage_on_the_unix_socket_does_not_stop_it(node: NodeProcess) ->
         (["connect", "net:127.0.0.1:1~shs:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="], 1),
         (["publish", "--type", "x"], 1),
         (["publish", "--type", "post", "--text", "y" * 9000], 1),
-        (["follow", "nonsense"], 1),
+        (["follow", "nonsense"], 4),
         (["getLatest", "nonsense"], 1),
         (["log", "--limit", "many"], 1),
         (["hist", "nonsense"], 1),
