@@ -23,6 +23,8 @@ class Limits:
     ebt_frame: int = 4 * MIB
     binary_frame: int = 1 * MIB
     blob_piece: int = 64 * KIB
+    websocket_frame: int = 128 * KIB
+    websocket_hollow_frames: int = 1000
     json_depth: int = 64
 
     # calls and streams a peer may have open
@@ -56,11 +58,17 @@ class Limits:
     outbound: int = 10
     connections_per_key: int = 2
 
+    # rooms: tunnels through one room in each direction, and through us for one peer
+    tunnels: int = 16
+
     # EBT
     ebt_feeds_per_note: int = 1000
     ebt_feeds_remembered: int = 5000
     ebt_note_max: int = 2**31 - 1
     ebt_bad_entries: int = 100
+
+    # feeds of which the last refused message is remembered
+    feed_failures: int = 1000
 
     # blobs: what peers want and have, a peer and all together, and gets
     blob_wants: int = 1000
@@ -77,6 +85,12 @@ class Limits:
     blob_failures: int = 10_000
     blob_lies: int = 16
     blob_pushed_to: int = 3
+
+    # packets of local discovery: looked at, from all neighbours and from one, and nodes believed within ten seconds
+    lan_packets_per_second: int = 200
+    lan_packets_per_source: int = 20
+    lan_peers: int = 100
+    lan_peers_per_source: int = 16
 
 
 DEFAULT_LIMITS = Limits()
