@@ -32,6 +32,7 @@ from replication.peer_info import Decided, Direction, KnownPeer, PeerEvent, Peer
 from replication.policy import Strangers
 from replication.replicator import Clocks, Replicator
 from replication.rpc.bodies import Payload
+from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import MethodTable, Who
 from replication.schedule import Group, Held, Quotas, Rules
 from replication.secret_handshake import MAIN_NETWORK
@@ -201,11 +202,13 @@ class Connections:
         """Dial addresses of one more transport; `patience` is how many seconds a dial may take."""
         self._dialling.add_dialler(transport, dialler, patience)
 
-    async def accept(self, stream: ByteStream, *, kind: str) -> None:
+    async def accept(
+        self, stream: ByteStream, *, kind: str, admits: Callable[[str], bool] = lambda _peer: True
+    ) -> None:
         """Answer a caller on a stream from elsewhere (a WebSocket, a tunnel), and serve it until it has ended.
 
-        `kind` says where it came from. The same limits, blocks and firewall hold as for TCP. Raises nothing: a caller
-        that does not get through the handshake is hung up on.
+        `kind` says where it came from. The same limits, blocks and firewall hold as for TCP, and `admits(id)` may turn
+        more callers away. Raises nothing: a caller that does not get through the handshake is hung up on.
         """
         if self._stopping:
             stream.abort("the node is stopping")
@@ -214,7 +217,8 @@ class Connections:
         async def serve(peer: Peer) -> None:
             await self._answer(peer, kind)
 
-        await answer_stream(stream, self._config, serve, on_refused=self._on_refused, admission=self._admission)
+        config = replace(self._config, authorize=lambda key: self._authorize(key) and admits(feed_id(key)))
+        await answer_stream(stream, config, serve, on_refused=self._on_refused, admission=self._admission)
 
     # ---- what others ask
 
@@ -252,6 +256,22 @@ class Connections:
         """The newest live connection with a peer."""
         links = self._links_of(peer)
         return self._info(links[-1]) if links else None
+
+    def rpc_of(self, peer: str) -> RpcConnection | None:
+        """The newest live connection with a peer, to make calls on."""
+        links = self._links_of(peer)
+        return links[-1].peer.connection if links else None
+
+    def picked(self, peer: str) -> bool:
+        """Whether a person picked an address of this peer."""
+        return self._dialling.picked(peer)
+
+    async def reach(self, peer: str) -> PeerInfo:
+        """Connect to a peer by an address that we know of, because something else needs it.
+
+        Raises DialFailed, or InvalidAddress if no such address can be dialled.
+        """
+        return self.connected(peer) or await self._dialling.reach(peer)
 
     def subscribe(self, callback: Callable[[PeerEvent], None]) -> Callable[[], None]:
         """Call back when a peer connects, disconnects or cannot be dialled; returns the function that ends it."""

@@ -198,6 +198,16 @@ class Dialling:
         """Connect because the scheduler said so."""
         return await self._dial_once(self.dialable(known.address), known.source, self.scheduler.group(known))
 
+    async def reach(self, peer: str) -> PeerInfo:
+        """Connect to a peer by one of the addresses in the book that lead to it directly."""
+        if not self._replicator.allows_peer(peer):
+            raise DialFailed("authorize", f"we block {peer}")
+        for known in self._book.of_peer(peer):
+            target = self.dialable(known.address)
+            if target.transport != "tunnel":
+                return await self.dial_known(known)
+        raise InvalidAddress(f"no address of {peer} is known; connect to it by its address first")
+
     async def _dial_once(self, target: Address, source: str, group: Group) -> PeerInfo:
         """Dial. A dial of the same address that is under way is shared, one of another address of the peer awaited."""
         assert target.key is not None

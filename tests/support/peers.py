@@ -25,6 +25,8 @@ from replication.migrations import REPLICATION
 from replication.peer import Peer, PeerConfig, connect_local, connect_peer
 from replication.policy import Strangers
 from replication.replicator import Clocks, Replicator
+from replication.room_server import RoomServer
+from replication.rooms import DIAL_SECONDS, Guests, Rooms
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Method, MethodTable
 from replication.schedule import Rules
@@ -49,6 +51,7 @@ class Node:
     blobs: Blobs
     blob_exchange: BlobExchange
     inviting: Inviting
+    rooms: Rooms
 
     @property
     def id(self) -> str:
@@ -97,8 +100,13 @@ async def open_node(
     rules: Rules | None = None,
     exchange_blobs: bool = True,
     external: str = "",
+    room: str = "",
+    guests: Guests = Guests.ANYONE,
 ) -> AsyncIterator[Node]:
-    """A running node that listens on loopback. `without` names methods that it does not serve, as older peers do."""
+    """A running node that listens on loopback. `without` names methods that it does not serve, as older peers do.
+
+    `room` is the name of the room that it is for others.
+    """
     keypair = builders.keypair(name)
     clocks = Clocks(now=time.monotonic, wall=time.time, random=random.Random(name).random)
     path = folder / name
@@ -140,6 +148,7 @@ async def open_node(
             wall=clocks.wall,
             routed=list,
         )
+        rooms = Rooms(keypair.id, is_following=store.graph.is_following, guests=guests, limits=limits)
         services = MethodServices(
             me=keypair.id,
             version="0.0.test",
@@ -157,6 +166,8 @@ async def open_node(
             hub=lambda: hub[0],
             wall_clock=clocks.wall,
             inviting=inviting,
+            rooms=rooms,
+            room_server=RoomServer(keypair.id, room, limits=limits) if room else None,
         )
         table, lacking = MethodTable(), set(without)
         for method in all_methods(services, table.manifest, limits=limits):
@@ -176,6 +187,8 @@ async def open_node(
         )
         connections.admit_also(inviting.invites.is_open)
         connections.give_rights(inviting.invites.rights_of)
+        rooms.attach(connections)
+        connections.add_dialler("tunnel", rooms.dial, patience=DIAL_SECONDS)
         hub.append(connections)
         node = Node(
             store,
@@ -188,8 +201,9 @@ async def open_node(
             blobs,
             blob_exchange,
             inviting,
+            rooms,
         )
-        running = [asyncio.create_task(part.run()) for part in (replicator, blob_exchange)]
+        running = [asyncio.create_task(part.run()) for part in (replicator, blob_exchange, rooms)]
         try:
             await connections.start([("127.0.0.1", port)], socket_path=node.socket)
             yield node
