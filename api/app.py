@@ -25,6 +25,7 @@ from api.routes import (
     compose,
     deletion,
     feeds,
+    invites,
     messages,
     metrics,
     mutes,
@@ -47,6 +48,7 @@ from api.routes import (
     tokens,
     unlock,
     webhooks,
+    why,
 )
 from api.scopes import OPEN_PATHS, Guard, needed
 from api.services import Services
@@ -62,6 +64,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     node.router,
     metrics.router,
     feeds.router,
+    invites.router,
     profiles.router,
     names.router,
     search.router,
@@ -73,6 +76,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     render.router,
     peers.router,
     replication.router,
+    why.router,
     rpc.router,
     sign_in.router,
     stream.router,

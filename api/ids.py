@@ -17,6 +17,7 @@ from feeds.errors import InvalidRef
 from feeds.refs import BlobRef, FeedRef, MessageRef
 
 __all__ = [
+    "ANY_PATH",
     "BLOB_PATH",
     "FEED_PATH",
     "MESSAGE_PATH",
@@ -52,6 +53,19 @@ MESSAGE_PATH: Final = _described("message", "%", "sha256", "g3hPVPDEO1Aj/uPl0+J2
 FEED_PATH: Final = _described("feed", "@", "ed25519", "6CAxOI3f+LUOVrbAl0IemqiS7ATpQvr9Mdw9LC4+Uv0=")
 
 BLOB_PATH: Final = _described("blob", "&", "sha256", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
+
+ANY_PATH: Final[Mapping[str, Any]] = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "Id of a feed, message or blob: percent-encoded, or as an ssb: URI",
+    "schema": {
+        "type": "string",
+        "pattern": f"^(?:@{_DATA % '+/'}[.]ed25519|[%&]{_DATA % '+/'}[.]sha256|"
+        f"ssb:(?://)?(?:feed|message|blob)[/:][a-z0-9-]+[/:]{_DATA % '_-'})$",
+        "examples": ["@6CAxOI3f+LUOVrbAl0IemqiS7ATpQvr9Mdw9LC4+Uv0=.ed25519"],
+    },
+}
 
 _SUBPATH: Final = re.compile(r"(.+)/[a-z-]+")
 

@@ -699,6 +699,56 @@ class NewToken(Token):
     token: str = Field(description="What `Authorization: Bearer` carries; only its hash is kept")
 
 
+# --- invites ----------------------------------------------------------------------------------------------------------
+
+
+class InviteBody(Shape):
+    """An invite to be made."""
+
+    uses: int = Field(default=1, ge=1, le=100_000, description="How many feeds may come with it")
+    note: str | None = Field(default=None, max_length=300, description="Published with each use: what it was for")
+    expires_in: int | None = Field(
+        default=None, ge=1, description="Seconds; without it, until it is used up or revoked"
+    )
+    external: str | None = Field(
+        default=None, max_length=300, description="HOST or HOST:PORT under which others reach this node"
+    )
+    modern: bool = Field(default=False, description="The form net:HOST:PORT~shs:KEY:SEED")
+
+
+class Invite(Shape):
+    id: str = Field(description="The id of the invite's key; it opens nothing")
+    uses: int
+    used: int
+    note: str
+    address: str = Field(description="Where the code leads")
+    created: int = Field(description="Milliseconds since 1970")
+    expires: int | None = Field(description="Milliseconds since 1970")
+    state: Literal["open", "used-up", "expired", "revoked"]
+
+
+class InviteList(Shape):
+    items: list[Invite]
+    next: str | None
+
+
+class NewInvite(Invite):
+    invite: str = Field(description="The code to hand on; its secret is kept nowhere")
+
+
+class AcceptBody(Shape):
+    """The code of an invite."""
+
+    invite: str = Field(min_length=1, max_length=2000)
+
+
+class AcceptedInvite(Shape):
+    pub: str
+    address: str = Field(description="Where the pub is; remembered, and dialled from now on")
+    already: bool = Field(description="The pub followed us before, so the invite was not used up")
+    messages: list[str] = Field(description="Ids of what we published: that we follow it, and where it is")
+
+
 # --- webhooks ---------------------------------------------------------------------------------------------------------
 
 
@@ -952,6 +1002,50 @@ class FeedReplication(Shape):
     lag: int
     source: str | None = Field(description="The peer that sends it to us")
     peers: list[PeerClaim]
+
+
+class Offered(Shape):
+    """A peer that says it has what is asked about."""
+
+    peer: str
+    connected: bool = Field(description="False: it said so when it was last connected")
+    has: int = Field(description="Its sequence of the feed, or the size of the blob")
+
+
+class LastError(Shape):
+    reason: str
+    peer: str | None
+    at: int | None
+
+
+class Named(Shape):
+    message: str
+    author: str
+    replicated: bool
+
+
+class Why(BaseModel):
+    """Why a feed, message or blob is, or is not, fetched; some members are only there for some kinds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    kind: Literal["feed", "message", "blob"]
+    held: bool
+    wanted: bool
+    reason: str
+    path: list[str] = Field(description="Feeds from us to it, each followed by the one before; [] if there is no way")
+    hops: int | None
+    offered_by: list[Offered] = Field(description="Peers that say they have it, 100 at most")
+    holders: int = Field(description="How many peers have all that we have of it")
+    error: LastError | None
+    limit: str | None = Field(description="Block, limit or budget in force")
+    would_change: list[str] = Field(description="Sentences: what would change that")
+    sequence: int | None = Field(default=None, description="Of the feed: what we have; of a message: its number")
+    feed: str | None = Field(default=None, description="Whose message it is")
+    named_in: list[Named] | None = Field(default=None, description="Messages that name it, the newest first")
+    wanted_by: list[str] | None = Field(default=None, description="Connected peers that want the blob")
+    getting_from: str | None = Field(default=None, description="Who is sending the blob")
 
 
 class RequestBody(Shape):

@@ -82,6 +82,7 @@ GET /v1/peers
 GET /v1/peers/known
 GET /v1/replication
 GET /v1/replication/{id}
+GET /v1/why/{id}
 GET /v1/auth/challenges/{id}
 GET /v1/auth/sessions/{id}
 GET /v1/stream
@@ -115,6 +116,11 @@ _ADMIN: Final = """
 GET /v1/tokens
 POST /v1/tokens
 DELETE /v1/tokens/{id}
+GET /v1/invites
+POST /v1/invites
+POST /v1/invites/accept
+POST /v1/invites/qr
+DELETE /v1/invites/{id}
 GET /v1/webhooks
 POST /v1/webhooks
 GET /v1/webhooks/{id}

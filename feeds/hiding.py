@@ -97,6 +97,17 @@ def is_message_deleted(connection: sqlite3.Connection, message: str) -> bool:
     return row is not None
 
 
+def place_of_deleted(connection: sqlite3.Connection, message: str) -> tuple[str, int] | None:
+    """Author and sequence of a message that was deleted here, alone or with its feed; None for any other."""
+    place = _place(connection, message)
+    if place is None or not is_message_deleted(connection, message):
+        return None
+    row: tuple[str, int] | None = connection.execute(
+        "SELECT f.ref, m.sequence FROM message m JOIN feed f ON f.id=m.author WHERE m.position=?", place[:1]
+    ).fetchone()
+    return row
+
+
 def hide_feed(connection: sqlite3.Connection, feed: str, now: int) -> bool:
     """Delete a feed here; False when nothing of it is here."""
     row = connection.execute("SELECT id FROM feed WHERE ref=?", (feed,)).fetchone()

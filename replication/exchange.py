@@ -55,7 +55,9 @@ class Exchange:
         close: Callable[[str], None],
         now: Callable[[], float],
         random: Callable[[], float],
+        on_rejected: Callable[[str, str], None],
     ) -> None:
+        """`on_rejected(feed, reason)` hears of each message that was refused."""
         self.peer = peer
         self._connection = connection
         self._ebt = ebt
@@ -65,6 +67,7 @@ class Exchange:
         self._close = close
         self._now = now
         self._random = random
+        self._on_rejected = on_rejected
         self._intake = Intake(ingest, peer, self._reported, self._failed)
         self._fetcher: HistoryFetcher | None = None
         self._sessions = 0
@@ -184,6 +187,7 @@ class Exchange:
             feed = rejection.author
             logger.info("message from %s refused (%s): %s", self.peer, rejection.kind, rejection.reason)
             if feed is not None:
+                self._on_rejected(feed, rejection.reason)
                 self._ebt.rejected(self.peer, feed, rejection.kind)
                 if self._fetcher is not None:
                     self._fetcher.refused(feed, rejection.kind)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from feeds.database import Database
@@ -26,15 +26,18 @@ from replication.ebt.state import EbtState
 from replication.exchange import Exchange
 from replication.growth import Growth
 from replication.limits import DEFAULT_LIMITS, Limits
-from replication.policy import Policy
+from replication.policy import Explanation, Policy
 from replication.progress import Rate
 from replication.rpc.connection import RpcConnection
+from replication.why import Failure
 
 logger = logging.getLogger(__name__)
 
 SETTLE_SECONDS: Final = 0.05
 SETTLE_SHARE: Final = 10
 """After working out the policy, wait this many times as long as it took before doing it again."""
+FURTHER_HOPS: Final = 3
+"""How far beyond the hops that are replicated an explanation looks for a way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Replicator:
         self._policy = policies.nothing(me)
         self._nearest: list[str] | None = None
         self._exchanges: dict[RpcConnection, Exchange] = {}
+        self._failures: dict[str, Failure] = {}
         self._refused: list[Callable[[Collection[str]], None]] = []
         self._graph_changed = asyncio.Event()
         self._rate = Rate(clocks.now(), log.position)
@@ -177,6 +181,7 @@ class Replicator:
             close=close,
             now=self._clocks.now,
             random=self._clocks.random,
+            on_rejected=lambda feed, reason: self._note_failure(feed, Failure(reason, peer, self._wall_ms())),
         )
         self._exchanges[connection] = exchange
         try:
@@ -303,6 +308,33 @@ class Replicator:
 
     # ---- for people
 
+    def _wall_ms(self) -> int:
+        return int(self._clocks.wall() * 1000)
+
+    def _note_failure(self, feed: str, failure: Failure) -> None:
+        self._failures.pop(feed, None)
+        if len(self._failures) >= self._limits.feed_failures:
+            del self._failures[next(iter(self._failures))]
+        self._failures[feed] = failure
+
+    def failure(self, feed: str) -> Failure | None:
+        """The last message of the feed that was refused, since the start."""
+        return self._failures.get(feed)
+
+    @property
+    def online(self) -> bool:
+        """Whether there is a peer to replicate with."""
+        return bool(self._exchanges)
+
+    def explain(self, feed: str) -> Explanation:
+        """Why the feed is, or is not, replicated; the way to it is also found a little beyond our hops."""
+        policy = self._policy
+        if feed not in policy.hops:
+            further = self._graph.hops(self.me, self._max_hops + FURTHER_HOPS)
+            if further.get(feed, -1) > 0:
+                policy = replace(policy, hops=further)
+        return policy.explain(feed, self._graph.followers)
+
     async def _measure(self) -> None:
         while True:
             await asyncio.sleep(1.0)
@@ -314,12 +346,10 @@ class Replicator:
 
     def summary(self) -> dict[str, Any]:
         """Totals wanted, held and missing; plain JSON values."""
-        found = progress.summary(self._log, self.ebt.state, self._policy, self.wanted, connected=bool(self._exchanges))
+        found = progress.summary(self._log, self.ebt.state, self._policy, self.wanted, connected=self.online)
         found["messages"]["per_second"] = round(self._rate.per_second, 1)
         return found
 
     def feed_status(self, feed: str) -> dict[str, Any]:
         """What we have of one feed, what each peer says it has, and what is being waited for; plain JSON values."""
-        return progress.feed(
-            feed, self._log, self.ebt.state, self._policy, self._requests, connected=bool(self._exchanges)
-        )
+        return progress.feed(feed, self._log, self.ebt.state, self._policy, self._requests, connected=self.online)

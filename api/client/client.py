@@ -43,6 +43,7 @@ from api.client.shapes import (
     Vote,
     Webhook,
     Whoami,
+    Why,
 )
 from feeds.canonical_json import JsonObject, JsonValue
 
@@ -347,6 +348,10 @@ class Client:
     def feed_replication(self, feed: str) -> dict[str, Any]:
         """What we have of a feed, what each peer says it has, what is waited for."""
         return cast(dict[str, Any], self._get(f"/v1/replication/{escaped(feed)}"))
+
+    def why(self, id: str) -> Why:
+        """Why a feed, message or blob is fetched, or is not, and what would change that."""
+        return cast(Why, self._get(f"/v1/why/{escaped(id)}"))
 
     # --- what is not shown --------------------------------------------------------------------------------------------
 

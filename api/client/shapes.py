@@ -33,6 +33,7 @@ __all__ = [
     "Vote",
     "Webhook",
     "Whoami",
+    "Why",
     "Word",
 ]
 
@@ -251,6 +252,31 @@ class Replication(TypedDict):
     state: str
     hops: int
     peers: list[dict[str, Any]]
+
+
+class _WhyAlways(TypedDict):
+    id: str
+    kind: Literal["feed", "message", "blob"]
+    held: bool
+    wanted: bool
+    reason: str
+    path: list[str]
+    hops: int | None
+    offered_by: list[dict[str, Any]]
+    holders: int
+    error: dict[str, Any] | None
+    limit: str | None
+    would_change: list[str]
+
+
+class Why(_WhyAlways, total=False):
+    """What is below is there for some kinds only."""
+
+    sequence: int
+    feed: str
+    named_in: list[dict[str, Any]]
+    wanted_by: list[str]
+    getting_from: str | None
 
 
 class Mute(TypedDict):

@@ -55,6 +55,7 @@ COMMANDS: tuple[Command, ...] = (
         "unlock", "unlock:unlock", "[--sequence N]", "why our feed is locked; with its last number: open it by hand"
     ),
     Command("proof", "proof:proof", "ID | --verify FILE|-", "proof that a feed is forked: print it, or check one"),
+    Command("why", "why:why", "ID|WHO", "why a feed, message or blob is fetched, or is not"),
     Command("manifest", "remote:manifest", "", "every muxrpc method of the running node"),
     Command("post", "writing:post", "[TEXT|-] [--channel C] [--warning W]", "publish a post", group="people"),
     Command("reply", "writing:reply", "ID [TEXT|-] [--warning W]", "answer a message", group="people"),
