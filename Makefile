@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?=
+JOBS ?= auto
 BENCH ?= validate canonical ingest growth box_stream rpc replicate reconnect start http reads memory
 
 .DEFAULT_GOAL := help
@@ -31,8 +32,8 @@ $(VENV)/.developer: pyproject.toml $(VENV)/.python
 run: $(VENV)/.installed ## start a node; ARGS="--path D --port 0" hands it flags
 	@exec $(BIN)/sbot start $(ARGS)
 
-test: $(VENV)/.developer ## run the tests; TESTS=tests/feeds narrows them
-	$(BIN)/python -m pytest $(TESTS)
+test: $(VENV)/.developer ## run the tests, a process for each core; TESTS=tests/feeds narrows them, JOBS=0 runs them in one
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 check: $(VENV)/.developer ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
