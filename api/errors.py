@@ -25,7 +25,15 @@ from feeds.errors import (
     UnknownFormat,
     WrongBlob,
 )
-from replication.errors import DialFailed, DialTimeout, InvalidAddress
+from replication.errors import (
+    DialFailed,
+    DialTimeout,
+    InvalidAddress,
+    InvalidInvite,
+    InviteRefused,
+    NoPublicAddress,
+    TooManyInvites,
+)
 
 __all__ = ["KINDS", "TABLE", "Kind", "Problem", "ProblemResponse", "problem_of"]
 
@@ -44,6 +52,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "invalid-json": Kind(400, "The body is not JSON"),
     "invalid-id": Kind(400, "Not an id"),
     "invalid-address": Kind(400, "Not a peer address"),
+    "invalid-invite": Kind(400, "Not an invite"),
     "invalid-parameter": Kind(400, "A parameter is wrong"),
     "invalid-cursor": Kind(400, "Not a cursor of this list"),
     "invalid-header": Kind(400, "A header is wrong"),
@@ -60,11 +69,14 @@ KINDS: Final[Mapping[str, Kind]] = {
     "sign-in-not-found": Kind(404, "No such challenge or session"),
     "method-not-found": Kind(404, "No such method"),
     "token-not-found": Kind(404, "No such token"),
+    "invite-not-found": Kind(404, "No such invite"),
     "webhook-not-found": Kind(404, "No such webhook"),
     "method-not-allowed": Kind(405, "This path does not take the method"),
     "not-acceptable": Kind(406, "No answer in an accepted form"),
     "body-timeout": Kind(408, "The body took too long to arrive"),
     "own-feed": Kind(409, "Not with our own feed"),
+    "no-public-address": Kind(409, "Nobody knows how to reach this node"),
+    "too-many-invites": Kind(409, "There are too many invites"),
     "too-many-tokens": Kind(409, "There are too many tokens"),
     "too-many-webhooks": Kind(409, "There are too many webhooks"),
     "message-deleted": Kind(410, "The message was deleted on this node"),
@@ -80,6 +92,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "unbox-failed": Kind(422, "The released key is not this message's"),
     "blob-mismatch": Kind(422, "The bytes are those of another blob"),
     "method-is-duplex": Kind(422, "The method cannot be called over HTTP"),
+    "invite-refused": Kind(422, "The other node does not take the invite"),
     "rpc-failed": Kind(422, "The method answered with an error"),
     "idempotency-key-reused": Kind(422, "The Idempotency-Key was used for another body"),
     "feed-locked": Kind(423, "This node's feed is locked"),
@@ -182,6 +195,22 @@ def _address(error: InvalidAddress) -> Problem:
     return Problem("invalid-address", str(error))
 
 
+def _invite(error: InvalidInvite) -> Problem:
+    return Problem("invalid-invite", str(error))
+
+
+def _hidden(error: NoPublicAddress) -> Problem:
+    return Problem("no-public-address", str(error))
+
+
+def _invites(error: TooManyInvites) -> Problem:
+    return Problem("too-many-invites", str(error))
+
+
+def _refused(error: InviteRefused) -> Problem:
+    return Problem("invite-refused", str(error))
+
+
 def _dial(error: DialFailed) -> Problem:
     return Problem("handshake-failed", str(error), step=error.step, reason=error.reason)
 
@@ -203,6 +232,10 @@ TABLE: Final[Mapping[type[Exception], Callable[..., Problem]]] = {
     WrongBlob: _blob,
     StoreError: _store,
     InvalidAddress: _address,
+    InvalidInvite: _invite,
+    NoPublicAddress: _hidden,
+    TooManyInvites: _invites,
+    InviteRefused: _refused,
     DialFailed: _dial,
     DialTimeout: _dial_timeout,
 }
