@@ -35,14 +35,18 @@ from replication.address_book import AddressBook
 from replication.blob_exchange import BlobExchange
 from replication.blob_wants import Fetch
 from replication.connections import Connections
+from replication.discovery import Discovery
 from replication.errors import AddressInUse, LocalError
 from replication.explaining import Explainer
 from replication.inviting import Inviting
+from replication.lan_hearing import TTL as NEIGHBOUR_SECONDS
 from replication.methods.services import MethodServices
 from replication.methods.table import method_table
 from replication.policy import Strangers
 from replication.pub_follower import PubFollower
 from replication.replicator import Clocks, Replicator
+from replication.room_server import RoomServer
+from replication.rooms import DIAL_SECONDS, Guests, Rooms
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Caller, MethodTable
 from replication.schedule import Quotas, Rules
@@ -99,8 +103,9 @@ class Sbot:
             blob_exchange = _blob_exchange(store, replicator, config, times)
             await stack.enter_async_context(_running(blob_exchange, "blobs"))
             sign_in = SignIn(keypair, now=times.now)
+            rooms = Rooms(keypair.id, is_following=store.graph.is_following, guests=Guests(config.room_guests))
             table, connections, inviting = await _open_connections(
-                store, replicator, blob_exchange, config, keypair, times, sign_in
+                store, replicator, blob_exchange, config, keypair, times, sign_in, rooms
             )
             directory.write_manifest(_manifest(table))
             webhooks = await Webhooks.open(
@@ -122,8 +127,11 @@ class Sbot:
                 clocks=times,
             )
             stack.push_async_callback(_stop_serving, connections, http)
+            await stack.enter_async_context(_running(rooms, "rooms"))
             await _listen(connections, config, directory)
             await stack.enter_async_context(_running(_pub_follower(store, replicator, connections), "pub messages"))
+            if config.lan:
+                await stack.enter_async_context(_running(_discovery(connections, config, keypair, times), "discovery"))
             await stack.enter_async_context(webhooks.running())
             await http.start()
             sbot = cls(config, directory, keypair, store, replicator, blob_exchange, connections, http, replication)
@@ -205,8 +213,19 @@ def _pub_follower(store: Store, replicator: Replicator, connections: Connections
     )
 
 
+def _discovery(connections: Connections, config: Config, keypair: Keypair, clocks: Clocks) -> Discovery:
+    bound = parse_address(connections.address)
+
+    def stage(address: str) -> bool:
+        return connections.stage(address, kind="lan", source="lan", ttl=NEIGHBOUR_SECONDS)
+
+    return Discovery(keypair, config.network_key, listening=(bound.host, bound.port), stage=stage, random=clocks.random)
+
+
 @asynccontextmanager
-async def _running(part: Replicator | BlobExchange | PubFollower, name: str) -> AsyncIterator["asyncio.Task[None]"]:
+async def _running(
+    part: Replicator | BlobExchange | PubFollower | Rooms | Discovery, name: str
+) -> AsyncIterator["asyncio.Task[None]"]:
     """Run a part of the node until the end."""
 
     async def run() -> None:
@@ -231,6 +250,7 @@ async def _open_connections(
     keypair: Keypair,
     clocks: Clocks,
     sign_in: SignIn,
+    rooms: Rooms,
 ) -> tuple[MethodTable, Connections, Inviting]:
     book = AddressBook(store.database, clocks.wall)
     await book.load()
@@ -263,6 +283,8 @@ async def _open_connections(
             wall_clock=clocks.wall,
             publishing=store.publishing,
             inviting=inviting,
+            rooms=rooms,
+            room_server=RoomServer(keypair.id, config.room) if config.room else None,
         )
     )
     connections = Connections(
@@ -282,6 +304,8 @@ async def _open_connections(
     )
     connections.admit_also(inviting.invites.is_open)
     connections.give_rights(inviting.invites.rights_of)
+    rooms.attach(connections)
+    connections.add_dialler("tunnel", rooms.dial, patience=DIAL_SECONDS)
     hub.append(connections)
     return table, connections, inviting
 
