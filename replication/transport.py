@@ -148,15 +148,15 @@ async def listen_tcp(
     accept: Callable[[str], bool] = lambda _host: True,
     limits: Limits = DEFAULT_LIMITS,
 ) -> StreamServer:
-    """Listen on ``host`` (None or empty: every interface, IPv4 and IPv6 on one port) and ``port`` (0: a free one).
+    """Listen on ``host`` and ``port`` (0: a free one).
 
-    ``accept(peer host)`` may refuse a connection before anything is spent on it. Raises ``AddressInUse``
-    or ``LocalError``.
+    Host None, empty or ``::`` is every interface, IPv4 and IPv6 on one port. ``accept(peer host)`` may refuse a
+    connection before anything is spent on it. Raises ``AddressInUse`` or ``LocalError``.
     """
     server = StreamServer(handler, accept, limits)
     loop = asyncio.get_running_loop()
     try:
-        if host:
+        if host and host != "::":
             listening = await loop.create_server(server.make_stream, host, port, backlog=_BACKLOG, start_serving=False)
         else:
             every = _bind_everywhere(port)
