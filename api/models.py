@@ -708,7 +708,7 @@ class InviteBody(Shape):
     uses: int = Field(default=1, ge=1, le=100_000, description="How many feeds may come with it")
     note: str | None = Field(default=None, max_length=300, description="Published with each use: what it was for")
     expires_in: int | None = Field(
-        default=None, ge=1, description="Seconds; without it, until it is used up or revoked"
+        default=None, ge=1, description="Seconds; without it, until it is used up"
     )
     external: str | None = Field(
         default=None, max_length=300, description="HOST or HOST:PORT under which others reach this node"
@@ -950,9 +950,13 @@ class FeedCounts(Shape):
 
 
 class MessageCounts(Shape):
+    wanted: int = Field(description="Of the wanted feeds, by what we have and connected peers say they have")
     held: int
     missing: int
-    per_second: float
+    per_second: float = Field(description="Stored a second, over the last five seconds")
+    seconds_left: int | None = Field(
+        description="Until nothing is missing, if it goes on like this; null: nothing moves"
+    )
 
 
 class Sync(Shape):
@@ -971,6 +975,8 @@ class ReplicatingPeer(BaseModel):
 
     id: str
     protocol: str | None = Field(description="`ebt`, `history` or null")
+    state: str = Field(description="`starting`, `fetching`, `behind`, `sending` or `up to date`")
+    waits_for: str | None
 
 
 class Replication(Sync):

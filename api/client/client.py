@@ -18,6 +18,7 @@ from api.client.directory import find_node
 from api.client.events import Event, events_in
 from api.client.problems import CONNECTION_LOST, ApiProblem
 from api.client.shapes import (
+    AcceptedInvite,
     BlobAdded,
     Channel,
     Connected,
@@ -26,9 +27,11 @@ from api.client.shapes import (
     Feed,
     Found,
     Info,
+    Invite,
     Message,
     Mute,
     Name,
+    NewInvite,
     NewToken,
     NewWebhook,
     Peer,
@@ -377,7 +380,7 @@ class Client:
         """Show a deleted feed again."""
         self._connection.request("PUT", f"/v1/feeds/{escaped(feed)}")
 
-    # --- tokens and webhooks ------------------------------------------------------------------------------------------
+    # --- tokens, invites and webhooks ---------------------------------------------------------------------------------
 
     def tokens(self) -> Iterator[Token]:
         return self._list("/v1/tokens")
@@ -390,6 +393,31 @@ class Client:
     def revoke_token(self, token: str) -> None:
         """End a token, which is named by its id."""
         self._connection.request("DELETE", f"/v1/tokens/{escaped(token)}")
+
+    def invites(self) -> Iterator[Invite]:
+        """Invites of this node, ended ones too."""
+        return self._list("/v1/invites")
+
+    def create_invite(
+        self,
+        *,
+        uses: int = 1,
+        note: str | None = None,
+        expires_in: int | None = None,
+        external: str | None = None,
+        modern: bool = False,
+    ) -> NewInvite:
+        """An invite; `invite` is the code, which is never shown again. `external`: the host to write into it."""
+        body = _given(uses=uses, note=note, expires_in=expires_in, external=external, modern=modern)
+        return cast(NewInvite, self._post("/v1/invites", body))
+
+    def revoke_invite(self, invite: str) -> None:
+        """End an invite, which is named by its id."""
+        self._connection.request("DELETE", f"/v1/invites/{escaped(invite)}")
+
+    def accept_invite(self, invite: str) -> AcceptedInvite:
+        """Redeem the code of another node: it follows us, and we follow it. May take a minute."""
+        return cast(AcceptedInvite, self._post("/v1/invites/accept", {"invite": invite}))
 
     def webhooks(self) -> Iterator[Webhook]:
         return self._list("/v1/webhooks")

@@ -3,6 +3,7 @@
 from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
+    "AcceptedInvite",
     "BlobAdded",
     "Channel",
     "Connected",
@@ -12,10 +13,12 @@ __all__ = [
     "Found",
     "GivenName",
     "Info",
+    "Invite",
     "Message",
     "MessageMeta",
     "Mute",
     "Name",
+    "NewInvite",
     "NewToken",
     "NewWebhook",
     "Page",
@@ -304,6 +307,30 @@ class Token(TypedDict):
 
 class NewToken(Token):
     token: str
+
+
+class Invite(TypedDict):
+    """Times are milliseconds since 1970."""
+
+    id: str
+    uses: int
+    used: int
+    note: str
+    address: str
+    created: int
+    expires: int | None
+    state: Literal["open", "used-up", "expired", "revoked"]
+
+
+class NewInvite(Invite):
+    invite: str
+
+
+class AcceptedInvite(TypedDict):
+    pub: str
+    address: str
+    already: bool
+    messages: list[str]
 
 
 class Webhook(TypedDict):

@@ -161,6 +161,17 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "gossip.disconnect", "peers:act", "ADDRESS|ID", "hang up", ("disconnect", "conn.disconnect"), group="peers"
     ),
+    Command(
+        "invite.create",
+        "inviting:create",
+        "[USES] [--note T] [--expires-in 30d] [--external HOST[:PORT]] [--modern] [--qr]",
+        "make an invite: whoever has it may ask this node to follow a feed",
+        group="peers",
+    ),
+    Command("invite.list", "inviting:list_invites", "", "invites of this node", group="peers"),
+    Command("invite.revoke", "inviting:revoke", "ID", "end an invite", group="peers"),
+    Command("invite.accept", "inviting:accept", "CODE", "redeem an invite of another node", group="peers"),
+    Command("join", "inviting:join", "INVITE|ADDRESS", "redeem an invite, or connect to an address", group="people"),
     Command("friends.hops", "graph:hops", "[--max N]", "feeds by distance from here", group="graph"),
     Command("friends.isFollowing", "graph:relation", "[SOURCE] DEST", "does one follow the other", group="graph"),
     Command("friends.isBlocking", "graph:relation", "[SOURCE] DEST", "does one block the other", group="graph"),

@@ -19,7 +19,7 @@ from node.people import People
 from node.rendered import Paper
 from node.telling import Teller
 
-WRONG_WORDS = ("invalid-id", "invalid-parameter", "invalid-address")
+WRONG_WORDS = ("invalid-id", "invalid-parameter", "invalid-address", "invalid-invite")
 """Problems that are about what was typed."""
 GONE = (404, 410)
 """Statuses of what is not here, or no longer."""

@@ -17,7 +17,7 @@ def list_tokens(invocation: Invocation) -> int:
     with local(invocation, most=0) as here:
         found = list(here.node.tokens())
         if here.output.pretty:
-            rows = [(one["id"], one["name"], " ".join(one["scopes"]), _day(one["expires"])) for one in found]
+            rows = [(one["id"], one["name"], " ".join(one["scopes"]), day(one["expires"])) for one in found]
             here.output.table(("id", "name", "scopes", "ends"), rows)
         else:
             for one in found:
@@ -32,7 +32,7 @@ def create(invocation: Invocation) -> int:
         for scope in scopes:
             if scope not in SCOPES:
                 raise UsageError(f"{scope!r} is no scope; there are {', '.join(SCOPES)}.")
-        made = here.node.create_token(name, scopes, expires_in=_span(here.found.values.get("expires-in")))
+        made = here.node.create_token(name, scopes, expires_in=span(here.found.values.get("expires-in")))
         if here.output.pretty:
             here.output.line(made["token"])
             here.output.line(f"Keep it safe: it is not shown again. sbot token revoke {made['id']} ends it.")
@@ -51,7 +51,8 @@ def revoke(invocation: Invocation) -> int:
     return 0
 
 
-def _span(text: str | None) -> int | None:
+def span(text: str | None) -> int | None:
+    """Seconds of a span like 90m. Raises UsageError."""
     if text is None:
         return None
     found = _SPAN.fullmatch(text)
@@ -60,5 +61,6 @@ def _span(text: str | None) -> int | None:
     return int(found[1]) * _SECONDS[found[2]]
 
 
-def _day(seconds: int | None) -> str:
+def day(seconds: int | None) -> str:
+    """A moment in seconds since 1970, for people."""
     return "never" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(" ", "minutes")
