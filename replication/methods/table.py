@@ -18,6 +18,7 @@ from replication.methods import (
     ping,
     private,
     publishing,
+    query,
     replicate,
     rooms,
     streams,
@@ -37,6 +38,7 @@ def all_methods(
     yield from history.methods(services, limits)
     yield from streams.methods(services)
     yield from links.methods(services)
+    yield from query.methods(services)
     yield from ebt.methods(services, limits)
     yield from replicate.methods(services)
     yield from friends.methods(services)
