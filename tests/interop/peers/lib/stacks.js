@@ -19,8 +19,11 @@ function settings (o, keys) {
     port: o.port,
     caps: { shs: o.networkKey || caps.shs, ...(o.hmacKey ? { sign: o.hmacKey } : {}) },
     connections: {
-      incoming: { net: [{ scope: 'device', transform: 'shs', host: HOST, port: o.port }] },
-      outgoing: { net: [{ transform: 'shs' }] }
+      incoming: {
+        net: [{ scope: o.invites ? 'private' : 'device', transform: 'shs', host: HOST, port: o.port }],
+        ...(o.room ? { tunnel: [{ scope: 'public', transform: 'shs' }] } : {})
+      },
+      outgoing: { net: [{ transform: 'shs' }], ...(o.room ? { tunnel: [{ transform: 'shs' }] } : {}) }
     },
     timers: { connection: 0, reconnect: 5000, ping: 5 * 60e3, handshake: 15e3, inactivity: 10 * 60e3 },
     timeout: 0,
@@ -64,12 +67,14 @@ class ServerPeer extends Peer {
     const plugins = ['ssb-private1', 'ssb-master', 'ssb-gossip', 'ssb-replicate', 'ssb-friends', 'ssb-blobs']
     if (o.ebt) plugins.push('ssb-ebt')
     plugins.push('ssb-ooo')
+    if (o.invites) plugins.push('ssb-invite')
     const stack = require('ssb-server')
     for (const name of plugins) stack.use(nested(name))
     const ssb = stack({
       ...settings(o, keys),
       gossip: { connections: 3, autopopulate: false, pub: false, local: false, friends: false, seed: false, global: false },
       replicate: { legacy: true, fallback: o.ebt },
+      allowPrivate: true, // invites lead to loopback here
       master: []
     })
     return new ServerPeer(ssb, keys, o)
@@ -114,6 +119,7 @@ class Db2Peer extends Peer {
     const plugins = ['ssb-db2/core', 'ssb-classic', 'ssb-box', 'ssb-db2/compat/publish', 'ssb-db2/compat/post',
       'ssb-db2/compat', 'ssb-db2/compat/feedstate', 'ssb-friends', 'ssb-conn', 'ssb-blobs']
     if (o.ebt) plugins.push('ssb-ebt')
+    if (o.room) plugins.push('ssb-room-client')
     if (o.scheduler) plugins.push('ssb-replication-scheduler')
     const config = settings(o, keys)
     const stack = require('secret-stack')({ caps: config.caps })
