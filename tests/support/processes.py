@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -43,11 +43,17 @@ class Done(NamedTuple):
         return value
 
 
-def run(*words: str, stdin: bytes = b"", seconds: float = COMMAND_SECONDS, **environ: str) -> Done:
-    """Run one `sbot` command to its end, with the given environment variables set."""
+def run(
+    *words: str,
+    stdin: bytes = b"",
+    seconds: float = COMMAND_SECONDS,
+    inside: Sequence[str] = (),
+    **environ: str,
+) -> Done:
+    """Run one `sbot` command to its end, with the given environment variables set; `inside` are words before it."""
     environment = clean_environ() | environ
     process = subprocess.run(
-        [*SBOT, *words], input=stdin, capture_output=True, timeout=seconds, env=environment, check=False
+        [*inside, *SBOT, *words], input=stdin, capture_output=True, timeout=seconds, env=environment, check=False
     )
     return Done(process.returncode, process.stdout, process.stderr.decode())
 
@@ -60,9 +66,21 @@ def clean_environ() -> dict[str, str]:
 class NodeProcess:
     """A node with its own data directory; started on entering, ended on leaving. Restart it as often as you like."""
 
-    def __init__(self, directory: Path, *flags: str, hops: int = 3, log_level: str = "info") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *flags: str,
+        hops: int = 3,
+        log_level: str = "info",
+        host: str = "127.0.0.1",
+        lan: bool = False,
+        inside: Sequence[str] = (),
+    ) -> None:
+        """`inside` are words before the command: `ip netns exec NAME`, where alone `lan` and another `host` may be."""
         self.directory = directory
-        self._flags = ("--hops", str(hops), "--log-level", log_level, "--no-lan", *flags)
+        self._flags = ("--hops", str(hops), "--log-level", log_level, "--lan" if lan else "--no-lan", *flags)
+        self._host = host
+        self._inside = inside
         self._process: subprocess.Popen[bytes] | None = None
         self._log_path = directory.with_name(directory.name + ".log")
         self.ready: dict[str, Any] = {}
@@ -111,7 +129,8 @@ class NodeProcess:
         """Start the process without waiting for it to be ready."""
         assert self._process is None
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        words = [*SBOT, "start", "--path", str(self.directory), "--host", "127.0.0.1", "--port", str(self.port)]
+        words = [*self._inside, *SBOT, "start", "--path", str(self.directory)]
+        words += ["--host", self._host, "--port", str(self.port)]
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [*words, "--http-port", "0", *self._flags], stdout=subprocess.PIPE, stderr=log, env=clean_environ()
@@ -151,7 +170,7 @@ class NodeProcess:
 
     def sbot(self, *words: str, stdin: bytes = b"", seconds: float = COMMAND_SECONDS) -> Done:
         """Run a command against this node."""
-        return run(*words, "--path", str(self.directory), stdin=stdin, seconds=seconds)
+        return run(*words, "--path", str(self.directory), stdin=stdin, seconds=seconds, inside=self._inside)
 
     def ok(self, *words: str, stdin: bytes = b"") -> Any:
         """Run a command that must succeed; its one JSON value."""
