@@ -41,6 +41,8 @@ QUEUE: Final = 1000
 """Peer events that may wait for a reader."""
 SYNC_INTERVAL: Final = 1.0
 """Seconds between two sync events at least."""
+SYNC_LOOK: Final = 5.0
+"""Seconds after which sync progress is looked at although nothing was stored: peers may have said what they have."""
 HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -240,7 +242,7 @@ class EventStream(Response):
         if progress != self._progress:
             self._progress = progress
             await _write(send, self._event(b"sync", progress))
-        return math.inf
+        return now + SYNC_LOOK
 
     def _event(self, name: bytes, data: bytes) -> bytes:
         return b"id: %d\nevent: %b\ndata: %b\n\n" % (self._cursor, name, data)

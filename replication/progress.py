@@ -24,6 +24,11 @@ class Rate:
         while len(self._seen) > 2 and self._seen[1][0] < now - RATE_SECONDS:
             self._seen.popleft()
 
+    def left(self, missing: int) -> int | None:
+        """Seconds until so many messages are here if it goes on like this; None when nothing moves."""
+        rate = self.per_second
+        return None if rate <= 0 else -int(-missing // rate)
+
     @property
     def per_second(self) -> float:
         (began, before), (ended, after) = self._seen[0], self._seen[-1]
@@ -35,6 +40,7 @@ def summary(log: Log, state: EbtState, policy: Policy, wanted: Sequence[str], *,
     missing = {
         feed: claim - held for feed, claim in _best_claims(state).items() if claim > (held := log.sequence(feed))
     }
+    held, lacking = sum(map(log.sequence, wanted)), sum(missing.values())
     return {
         "feeds": {
             "wanted": len(wanted),
@@ -43,7 +49,7 @@ def summary(log: Log, state: EbtState, policy: Policy, wanted: Sequence[str], *,
             "forked": sum(1 for feed in wanted if log.feed_state(feed) == "forked"),
             "requested": sum(policy.requests.values()),
         },
-        "messages": {"held": sum(map(log.sequence, wanted)), "missing": sum(missing.values())},
+        "messages": {"wanted": held + lacking, "held": held, "missing": lacking},
         "state": "offline" if not connected else "syncing" if missing else "up to date",
         "hops": policy.max_hops,
     }
@@ -101,8 +107,18 @@ def _peer(state: EbtState, exchange: Exchange) -> dict[str, Any]:
     line: dict[str, Any] = {"id": exchange.peer, "protocol": exchange.protocol}
     status = state.peer_status(exchange.peer)
     if status is None:
-        return line
+        if exchange.protocol is None:
+            return line | {"state": "starting", "waits_for": "its first word on feeds"}
+        return line | {"state": "fetching", "waits_for": "what its history streams bring"}
+    if status.missing:
+        stands, waits_for = "behind", f"{status.missing} messages that it has and we have not"
+    elif status.owed:
+        stands, waits_for = "sending", f"it to take {status.owed} messages"
+    else:
+        stands, waits_for = "up to date", None
     return line | {
+        "state": stands,
+        "waits_for": waits_for,
         "missing": status.missing,
         "owed": status.owed,
         "received": status.received,

@@ -347,7 +347,9 @@ class Replicator:
     def summary(self) -> dict[str, Any]:
         """Totals wanted, held and missing; plain JSON values."""
         found = progress.summary(self._log, self.ebt.state, self._policy, self.wanted, connected=self.online)
-        found["messages"]["per_second"] = round(self._rate.per_second, 1)
+        messages = found["messages"]
+        messages["per_second"] = round(self._rate.per_second, 1)
+        messages["seconds_left"] = self._rate.left(messages["missing"]) if messages["missing"] else 0
         return found
 
     def feed_status(self, feed: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def methods(services: MethodServices, manifest_for: Callable[[Caller], Manifest]
                 "connected": sum(1 for peer in peers if peer.state == "connected"),
                 "known": len({peer.id for peer in peers}),
             },
-            "sync": services.replicator.summary(),
+            "sync": services.replicator.status(),
         }
 
     async def progress(_caller: Caller, _args: list[JsonValue]) -> dict[str, Any]:

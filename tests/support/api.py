@@ -114,7 +114,7 @@ class FakeReplication:
 
     def status(self) -> Mapping[str, Any]:
         feeds = {"wanted": 1, "held": 0, "behind": 0, "forked": 0, "requested": sum(self.requests.values())}
-        messages = {"held": 0, "missing": self.missing, "per_second": 0.0}
+        messages = {"wanted": self.missing, "held": 0, "missing": self.missing, "per_second": 0.0, "seconds_left": None}
         return {"feeds": feeds, "messages": messages, "state": "offline", "hops": 3, "peers": []}
 
     def feed_status(self, feed: str) -> Mapping[str, Any]:
