@@ -3,9 +3,11 @@
 Pure bookkeeping. A newcomer always gets a place: where there is none left, the caller that has shown least
 for longest must go. So a crowd that keeps silent, or that does not know the network key, cannot keep
 others out, and an honest caller, who needs milliseconds, is hardly ever the one to go. Addresses of this
-machine get more room, since proxies, tunnels and tests come from there.
+machine get more room, since proxies, tunnels and tests come from there. In IPv6, where everybody has as many
+addresses as they like, one address is a network of 64 bits.
 """
 
+import ipaddress
 from collections.abc import Callable
 from typing import Self
 
@@ -66,6 +68,7 @@ class Admission:
 
     def admit(self, host: str, drop: Callable[[], None]) -> Place:
         """A place for a caller from ``host``; ``drop`` is called if it must make room for another."""
+        host = _counted_as(host)
         place = Place(self, host, drop)
         crowded = self._hosts.get(host)
         if crowded is not None and crowded.size >= self._room(host):
@@ -88,6 +91,7 @@ class Admission:
 
     def enter(self, host: str) -> bool:
         """Take a place that nobody can take away; False if there is none. For listeners that await one peer."""
+        host = _counted_as(host)
         at = self._hosts.get(host, _Host())
         if self.total >= self._limits.unauthenticated or at.size >= self._room(host):
             self.turned_away += 1
@@ -99,6 +103,7 @@ class Admission:
 
     def leave(self, host: str) -> None:
         """Give back a place taken by ``enter``."""
+        host = _counted_as(host)
         at = self._hosts.get(host)
         if at is None or not at.counted:
             raise ValueError(f"nobody from {host} is inside")
@@ -120,6 +125,19 @@ class Admission:
         self.total -= 1
         if not at.size:
             del self._hosts[host]
+
+
+def _counted_as(host: str) -> str:
+    """The network of an IPv6 address, but for neighbours on one link, whose addresses are all in the same."""
+    if ":" not in host or is_loopback(host):
+        return host
+    try:
+        found = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if found.ipv4_mapped is not None or found.is_link_local:
+        return host
+    return str(ipaddress.IPv6Network((found, 64), strict=False))
 
 
 def is_loopback(host: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from feeds.keys import Keypair
 from replication.address import Address
+from replication.admission import is_loopback
 from replication.errors import InvalidAddress
 from replication.lan_beacon import (
     BOXED_PORT,
@@ -28,7 +29,7 @@ from replication.lan_beacon import (
     read_boxed,
     read_plain,
 )
-from replication.lan_hearing import Hearing, address_of, is_loopback, is_neighbour
+from replication.lan_hearing import Hearing, address_of, is_neighbour
 from replication.lan_interfaces import ALL_NODES, Interface, list_interfaces
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.socket_stream import plain_error

@@ -31,14 +31,6 @@ def is_neighbour(host: str, networks: Collection[Network] = ()) -> bool:
     return not found.is_global or any(found in network for network in networks)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an IP address is this machine's own."""
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
 def address_of(beacon: Beacon, source: str) -> str:
     """Where to dial the node: the host the packet came from, and the port it names for that host, or else its first."""
     same = [each for each in beacon.addresses if each.host == source.partition("%")[0]]

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from replication.lan_hearing import Network, is_loopback
+from replication.admission import is_loopback
+from replication.lan_hearing import Network
 
 ALL_NODES: Final = "ff02::1"
 MAX_INTERFACES: Final = 32

@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from replication.lan_beacon import read_plain
-from replication.lan_hearing import TTL, Hearing, address_of, is_loopback, is_neighbour
+from replication.lan_hearing import TTL, Hearing, address_of, is_neighbour
 from replication.limits import Limits
 from tests.replication.test_lan_beacon import KEY
 
@@ -33,11 +33,6 @@ LIMITS = Limits(lan_packets_per_second=5, lan_packets_per_source=3, lan_peers=4,
 )
 def test_neighbours(host: str, near: bool) -> None:
     assert is_neighbour(host, [ipaddress.IPv4Network("131.114.0.0/24"), ipaddress.IPv6Network("fe80::/64")]) is near
-
-
-def test_loopback() -> None:
-    found = [is_loopback(host) for host in ("127.0.0.9", "::1", "10.0.0.1", "fe80::1%eth0", "x")]
-    assert found == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize(

@@ -490,6 +490,15 @@ def test_some_places_cannot_be_taken_away() -> None:
         gate.leave("10.9.9.9")
 
 
+def test_an_ipv6_network_is_one_address_but_neighbours_are_not() -> None:
+    gate = Admission(Limits(unauthenticated=20, unauthenticated_per_address=2))
+    assert [gate.enter(f"2600:1:2:3:{number:x}::{number:x}") for number in range(1, 4)] == [True, True, False]
+    assert gate.enter("2600:1:2:4::1")
+    assert all(gate.enter(f"fe80::{number}%eth0") for number in range(1, 6))
+    gate.leave("2600:1:2:3::ffff")
+    assert gate.enter("2600:1:2:3::77")
+
+
 @pytest.mark.parametrize(
     ("host", "here"),
     [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.0.0.1", False)],
