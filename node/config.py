@@ -83,12 +83,17 @@ class Config:
     hops: int
     lan: bool
     strangers: str
+    room_guests: str
+    room: str
     autoconnect: bool
     dial_quotas: Mapping[str, int]
     own_pubs: tuple[str, ...]
     blob_max_bytes: int
     blob_quota_mib: int
     blob_fetch: str
+    budget_mib: int
+    budget_peer_mib: int
+    budget_hops: Mapping[int, int]
     log_format: str
     log_level: str
     settings: tuple[Setting, ...] = ()
@@ -164,6 +169,12 @@ def _optional_key(value: object) -> bytes | None:
     return None if value == "" else _key(value)
 
 
+def _title(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 100 or not value.isprintable():
+        raise BadValue("must be a name of at most 100 characters, on one line")
+    return value.strip()
+
+
 def _names(value: object) -> tuple[str, ...]:
     if not isinstance(value, str):
         raise BadValue("must be host names, separated by commas")
@@ -198,6 +209,22 @@ def _quotas(value: object) -> dict[str, int]:
     return found
 
 
+def _hop_budgets(value: object) -> dict[int, int]:
+    """`2=100,3=50`: MiB a day by number of hops."""
+    wanted = "must be like 2=100,3=50: hops from 1 to 32, and MiB a day"
+    if not isinstance(value, str):
+        raise BadValue(wanted)
+    found: dict[int, int] = {}
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        hop, _, size = (piece.strip() for piece in part.partition("="))
+        if not all(text.isascii() and text.isdigit() and len(text) <= 9 for text in (hop, size)):
+            raise BadValue(wanted)
+        if not 1 <= int(hop) <= 32 or int(hop) in found:
+            raise BadValue(wanted)
+        found[int(hop)] = int(size)
+    return found
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("path", _folder, "~/.pysbot", "DIR", "data directory: identity, feeds, token, socket", in_file=False),
     Option("config", _folder, "", "FILE", "settings file; default: config.toml in the data directory", in_file=False),
@@ -219,6 +246,14 @@ OPTIONS: tuple[Option, ...] = (
         "anyone|hops|followed",
         "peers that may connect: anyone, those whose feed is replicated, or only those I follow",
     ),
+    Option(
+        "room_guests",
+        _choice("mutual", "followed", "anyone"),
+        "mutual",
+        "mutual|followed|anyone",
+        "peers that may connect through a room: those I follow and who follow me, those I follow, or anyone",
+    ),
+    Option("room", _title, "", "NAME", "be a room of this name, in which peers meet and reach each other; empty: none"),
     Option("autoconnect", _switch, True, "", "dial peers that were not picked by hand, within the quotas"),
     Option(
         "dial_quotas",
@@ -239,6 +274,11 @@ OPTIONS: tuple[Option, ...] = (
         "all",
         "all|wanted|off",
         "blobs to fetch: what messages name and peers ask for too, only what was asked for here, or none",
+    ),
+    Option("budget_mib", _whole(0, 999_999_999), 0, "N", "MiB of messages and blobs to fetch a day (UTC); 0: no limit"),
+    Option("budget_peer_mib", _whole(0, 999_999_999), 0, "N", "MiB to fetch a day from one peer; 0: no limit"),
+    Option(
+        "budget_hops", _hop_budgets, "", "HOPS=N,...", "MiB to fetch a day of feeds at a distance, such as 2=100,3=50"
     ),
     Option("log_format", _choice("text", "json"), "text", "text|json", "form of the log lines on standard error"),
     Option("log_level", _choice("debug", "info", "warning", "error"), "info", "LEVEL", "debug, info, warning or error"),

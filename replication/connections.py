@@ -23,7 +23,7 @@ from replication.admission import Admission
 from replication.backoff import Backoff
 from replication.blob_exchange import BlobExchange
 from replication.dialling import Dialling
-from replication.errors import ConnectionClosed, RemoteCallError, RemoteError
+from replication.errors import ConnectionClosed, HandshakeFailed, RemoteCallError, RemoteError
 from replication.limits import DEFAULT_LIMITS, LOCAL_LIMITS, Limits
 from replication.methods.ping import keep_pinging
 from replication.network import has_route
@@ -37,7 +37,8 @@ from replication.rpc.methods import MethodTable, Who
 from replication.schedule import Group, Held, Quotas, Rules
 from replication.secret_handshake import MAIN_NETWORK
 from replication.secret_stream import feed_id
-from replication.transport import ByteStream, Dialler, StreamServer
+from replication.transport import ByteStream, Dialler, StreamServer, listen_tcp
+from replication.websocket_stream import answer_websocket
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ class Connections:
         )
         self._servers: list[StreamServer] = []
         self._net_addresses: list[str] = []
+        self._web_addresses: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._subscribers: list[Callable[[PeerEvent], None]] = []
         self._stopping = False
@@ -138,9 +140,13 @@ class Connections:
     # ---- life
 
     async def start(
-        self, listen: Collection[tuple[str | None, int]] = (), *, socket_path: Path | str | None = None
+        self,
+        listen: Collection[tuple[str | None, int]] = (),
+        *,
+        socket_path: Path | str | None = None,
+        websockets: Collection[tuple[str | None, int]] = (),
     ) -> None:
-        """Listen on the given hosts and ports (0: a free one) and on a unix socket, and begin to dial.
+        """Listen on the given hosts and ports (0: a free one), on a unix socket and for WebSockets; begin to dial.
 
         Raises AddressInUse or LocalError, naming what could not be listened on; nothing stays open then.
         """
@@ -153,6 +159,10 @@ class Connections:
                 self._net_addresses += [
                     str(Address.net(bound, number, self._public)) for bound, number in server.addresses
                 ]
+            for host, port in websockets:
+                server = await listen_tcp(host, port, self._answer_websocket, limits=self._limits)
+                self._servers.append(server)
+                self._web_addresses += [_web_address(*bound, self._public) for bound in server.addresses]
             if socket_path is not None:
                 self._servers.append(await listen_local(socket_path, self._config, self._serve_local))
         except BaseException:
@@ -202,6 +212,16 @@ class Connections:
         """Dial addresses of one more transport; `patience` is how many seconds a dial may take."""
         self._dialling.add_dialler(transport, dialler, patience)
 
+    async def _answer_websocket(self, stream: ByteStream) -> None:
+        host = getattr(stream, "host", "")
+        try:
+            with self._admission.admit(host, lambda: stream.abort("made room for others")):
+                opened = await answer_websocket(stream, limits=self._limits)
+        except HandshakeFailed as error:
+            self._on_refused(stream.peername, error)
+            return
+        await self.accept(opened, kind="websocket")
+
     async def accept(
         self, stream: ByteStream, *, kind: str, admits: Callable[[str], bool] = lambda _peer: True
     ) -> None:
@@ -229,7 +249,7 @@ class Connections:
 
     def addresses(self) -> list[str]:
         """All addresses that peers can dial, as bound."""
-        return list(self._net_addresses)
+        return self._net_addresses + self._web_addresses
 
     def peers(self) -> list[PeerInfo]:
         """Live connections of peers, then remembered addresses of peers without one."""
@@ -265,6 +285,12 @@ class Connections:
     def picked(self, peer: str) -> bool:
         """Whether a person picked an address of this peer."""
         return self._dialling.picked(peer)
+
+    async def set_kind(self, address: str, kind: str) -> None:
+        """Put down what answers at a remembered address: "room", for one."""
+        known = self._book.get(address)
+        if known is not None:
+            await self._book.update(replace(known, kind=kind))
 
     async def reach(self, peer: str) -> PeerInfo:
         """Connect to a peer by an address that we know of, because something else needs it.
@@ -563,6 +589,11 @@ class Connections:
             error=error,
             reason=self._dialling.reason(link.address, link.group) if link.direction is Direction.OUTGOING else "",
         )
+
+
+def _web_address(host: str, port: int, public: bytes) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return str(Address("ws", (f"//{shown}", str(port)), public))
 
 
 def _is_program(link: _Link) -> bool:

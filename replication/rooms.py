@@ -7,7 +7,7 @@ to the scheduler, with an address that leads through the room; a dial of such an
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -74,6 +74,8 @@ class Hub(Protocol):
 
     async def reach(self, peer: str) -> PeerInfo: ...
 
+    async def set_kind(self, address: str, kind: str) -> None: ...
+
     async def accept(self, stream: ByteStream, *, kind: str, admits: Callable[[str], bool]) -> None: ...
 
 
@@ -112,14 +114,12 @@ class Rooms:
         *,
         is_following: Callable[[str, str], bool],
         guests: Guests = Guests.MUTUAL,
-        on_room: Callable[[str, str, Metadata], Awaitable[None]] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """`is_following(a, b)`: does feed a follow feed b; `on_room(id, address, metadata)`: we are in a room."""
+        """`is_following(a, b)`: does feed a follow feed b."""
         self._me = me
         self._is_following = is_following
         self._guests = guests
-        self._on_room = on_room
         self._limits = limits
         self._hub: Hub
         self._sessions: dict[str, Session] = {}
@@ -302,8 +302,7 @@ class Rooms:
                     del self._asked[peer]
             logger.info("in the room %s (%s)", metadata.name or peer, address)
             try:
-                if self._on_room is not None:
-                    await self._on_room(peer, address, metadata)
+                await self._hub.set_kind(address, "room")
                 await self._follow(session)
                 session.known.set()
                 await connection.closed.wait()

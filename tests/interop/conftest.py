@@ -14,7 +14,7 @@ import pytest
 
 from tests.interop import dataset, packages
 from tests.interop.dataset import Dataset
-from tests.interop.js_peer import JsPeer, JsProgram, JsWire, Stack
+from tests.interop.js_peer import JsPeer, JsProgram, JsRoom, JsWire, Stack
 from tests.interop.our_node import OurNode
 from tests.interop.relay import Relay
 
@@ -84,6 +84,11 @@ class Lab:
         self._ends.append(wire.stop)
         await wire.start()
         return wire
+
+    async def room(self, name: str = "A room") -> JsRoom:
+        room = JsRoom(self._next_folder("room"), self.network_key, name)
+        self._ends.append(room.stop)
+        return await room.open()
 
     async def program(self) -> JsProgram:
         program = JsProgram(self._next_folder("program"))

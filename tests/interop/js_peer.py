@@ -88,6 +88,22 @@ class JsWire(LineProcess):
         super().__init__(["node", str(PEERS / "wire.js")], folder / "log")
 
 
+class JsRoom(LineProcess):
+    """The room server ssb-room 1; peers meet at `address`."""
+
+    def __init__(self, folder: Path, network_key: str, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"dir": str(folder / "data"), "networkKey": network_key, "name": name}
+        super().__init__(["node", str(PEERS / "room.js"), json.dumps(settings)], folder / "log")
+        self.id = ""
+        self.address = ""
+
+    async def open(self) -> "JsRoom":
+        ready = await self.start()
+        self.id, self.address = ready["id"], ready["address"]
+        return self
+
+
 class JsProgram(LineProcess):
     """A local program of the old sbot (ssb-client), to be attached to a node."""
 

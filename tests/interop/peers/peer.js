@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict'
 // One JavaScript SSB node, driven over standard input and output (lib/console.js).
-// usage: peer.js '{"stack": "server"|"db2", "dir": PATH, "networkKey"?, "hmacKey"? (server), "hops"?, "ebt"?, "scheduler"?}'
+// usage: peer.js '{"stack": "server"|"db2", "dir": PATH, "networkKey"?, "hmacKey"? (server), "hops"?, "ebt"?, "scheduler"?, "room"? (db2: as a client)}'
 // It first tells {"notice": "ready", "id", "address"}.
 const { tell, lines, serve, promised } = require('./lib/console')
 const tap = require('./lib/tap')
