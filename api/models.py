@@ -19,6 +19,10 @@ __all__ = [
     "BlobAdded",
     "BlobList",
     "BlobReferenceList",
+    "BundleClock",
+    "BundleContents",
+    "BundleExport",
+    "BundleImport",
     "ChannelList",
     "Connected",
     "Contact",
@@ -699,6 +703,21 @@ class NewToken(Token):
     token: str = Field(description="What `Authorization: Bearer` carries; only its hash is kept")
 
 
+# --- doctor -----------------------------------------------------------------------------------------------------------
+
+
+class Finding(Shape):
+    check: str = Field(description="What was looked at")
+    state: Literal["ok", "failed", "skipped"]
+    detail: str
+    advice: str | None = Field(description="What to do")
+
+
+class Examination(Shape):
+    ok: bool = Field(description="No check failed")
+    checks: list[Finding]
+
+
 # --- invites ----------------------------------------------------------------------------------------------------------
 
 
@@ -707,9 +726,7 @@ class InviteBody(Shape):
 
     uses: int = Field(default=1, ge=1, le=100_000, description="How many feeds may come with it")
     note: str | None = Field(default=None, max_length=300, description="Published with each use: what it was for")
-    expires_in: int | None = Field(
-        default=None, ge=1, description="Seconds; without it, until it is used up"
-    )
+    expires_in: int | None = Field(default=None, ge=1, description="Seconds; without it, until it is used up")
     external: str | None = Field(
         default=None, max_length=300, description="HOST or HOST:PORT under which others reach this node"
     )
@@ -959,6 +976,29 @@ class MessageCounts(Shape):
     )
 
 
+class HopBudget(Shape):
+    used: int
+    budget: int
+
+
+class Spent(Shape):
+    """Budgets that are used up."""
+
+    total: bool
+    hops: list[int]
+    peers: list[str]
+
+
+class Budget(Shape):
+    """Bytes fetched in this day of UTC, and how many may be; null for no limit."""
+
+    used: int
+    total: int | None
+    per_peer: int | None
+    per_hop: dict[str, HopBudget]
+    spent: Spent
+
+
 class Sync(Shape):
     """How far replication has come."""
 
@@ -966,6 +1006,7 @@ class Sync(Shape):
     messages: MessageCounts
     state: str = Field(description="`offline`, `syncing` or `up to date`")
     hops: int
+    budget: Budget | None = Field(description="null where there is no budget")
 
 
 class ReplicatingPeer(BaseModel):
@@ -1067,6 +1108,79 @@ class Requested(Shape):
 
 
 # --- care -------------------------------------------------------------------------------------------------------------
+
+
+class BundleClock(Shape):
+    """What a node has and wants."""
+
+    id: str
+    clock: dict[str, int] = Field(description="Last sequence of each feed")
+    blobs: list[str] = Field(description="Blobs held")
+    wants: list[str] = Field(description="Blobs wanted")
+
+
+class BundleExport(Shape):
+    """What a bundle shall carry."""
+
+    for_: dict[str, Any] | None = Field(default=None, alias="for", description="A clock file of its receiver")
+    feeds: list[str] | None = Field(default=None, description="Only these feeds")
+    hops: int | None = Field(default=None, ge=0, le=100, description="Only feeds so near in the follow graph")
+    blobs: bool | None = Field(default=None, description="Blobs that the messages name; true if it is not there")
+    max_bytes: int | None = Field(default=None, ge=65536, description="What finds no room is left to the next part")
+    packed: bool | None = Field(default=None, description="As a zstd frame; true if it is not there")
+    part: int | None = Field(default=None, ge=1, le=1_000_000)
+    series: str | None = Field(default=None, max_length=64)
+    format: Literal["bundle", "jsonl"] | None = None
+
+
+class BundleContents(Shape):
+    """What a bundle says that it holds."""
+
+    format: str
+    sender: str | None
+    created: int | None
+    part: int | None
+    series: str | None
+    complete: bool
+    last: bool = Field(description="No part follows")
+    signed: bool | None = Field(description="Whether the sender signed all of it; null if it is cut off")
+    problem: str | None
+    packed: bool
+    bytes: int
+    unpacked: int
+    messages: int
+    feeds: int
+    blobs: int
+    blob_bytes: int
+    sender_feeds: int = Field(description="Feeds in the sender's clock")
+    slices: dict[str, list[int]] = Field(description="First and last sequence of each feed, a thousand at most")
+    blob_sizes: dict[str, int] = Field(description="Sizes of blobs, a thousand at most")
+
+
+class BundleImport(Shape):
+    """What became of a file that was taken in."""
+
+    format: str
+    bytes: int
+    messages: int
+    added: int
+    duplicates: int
+    gaps: int
+    forks: int
+    invalid: int
+    skipped: int = Field(description="Messages of feeds that were deleted here")
+    feeds: int = Field(description="Feeds of which something was added or here already")
+    blobs_added: int
+    blobs_known: int
+    blobs_refused: int
+    examples: list[dict[str, Any]] = Field(description="The first refusals")
+    sender: str | None
+    created: int | None
+    part: int | None
+    complete: bool
+    last: bool
+    signed: bool | None
+    problem: str | None
 
 
 class ReindexBody(Shape):

@@ -25,6 +25,7 @@ from feeds.keys import Keypair
 from node import keyfile
 from node.config import Config
 from node.directory import DataDirectory
+from node.doctor import Doctor
 from node.errors import NodeError, PortTaken
 from node.lock import DirectoryLock
 from node.store import Store, open_store
@@ -34,6 +35,7 @@ from replication.address import Address, parse_address
 from replication.address_book import AddressBook
 from replication.blob_exchange import BlobExchange
 from replication.blob_wants import Fetch
+from replication.budget import Budgets
 from replication.connections import Connections
 from replication.discovery import Discovery
 from replication.errors import AddressInUse, LocalError
@@ -122,6 +124,9 @@ class Sbot:
                 explainer=_explainer(store, replicator, blob_exchange, connections),
                 sign_in=sign_in,
                 inviting=inviting,
+                doctor=Doctor(
+                    directory, me=keypair.id, store=store, connections=connections, inviting=inviting, wall=times.wall
+                ).examine,
                 webhooks=webhooks,
                 table=table,
                 clocks=times,
@@ -172,6 +177,7 @@ async def _open_replicator(store: Store, config: Config, keypair: Keypair, clock
         clocks=clocks,
         max_hops=config.hops,
         own=store.publishing,
+        budgets=_budgets(config),
     )
 
 
@@ -184,6 +190,17 @@ def _blob_exchange(store: Store, replicator: Replicator, config: Config, clocks:
         policy=lambda: replicator.policy,
         now=clocks.now,
         fetch=Fetch(config.blob_fetch),
+        spending=replicator.spending,
+        on_spent=replicator.spent,
+    )
+
+
+def _budgets(config: Config) -> Budgets:
+    mib = 1024 * 1024
+    return Budgets(
+        total=config.budget_mib * mib or None,
+        peer=config.budget_peer_mib * mib or None,
+        hops={hop: size * mib for hop, size in config.budget_hops.items()},
     )
 
 

@@ -24,6 +24,7 @@ from replication.blob_notes import parse_notes
 from replication.blob_search import BlobSearch
 from replication.blob_transfer import TransferFailed, fetch
 from replication.blob_wants import Blame, BlobWants, Fault, Fetch, Get, Notes, Pushed, Stop
+from replication.budget import Spending
 from replication.errors import RemoteCallError, RemoteVisible
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.policy import Policy
@@ -80,7 +81,10 @@ class BlobExchange:
         now: Callable[[], float],
         limits: Limits = DEFAULT_LIMITS,
         fetch: Fetch = Fetch.ALL,
+        spending: Spending | None = None,
+        on_spent: Callable[[str, int], None] = lambda _peer, _size: None,
     ) -> None:
+        """`spending` may hold gets back; `on_spent(peer, size)` hears of each blob that came."""
         self._blobs = blobs
         self._database = database
         self._policy = policy
@@ -88,6 +92,8 @@ class BlobExchange:
         self._now = now
         self._limits = limits
         self._fetch = fetch
+        self._spending = spending
+        self._on_spent = on_spent
         self._machine = BlobWants(limits, max_size=blobs.limits.max_size, fetch=fetch)
         self._links: dict[str, _Link] = {}
         self._gets: dict[int, asyncio.Task[None]] = {}
@@ -282,6 +288,12 @@ class BlobExchange:
         if link is None or not link.connections or not self._running:
             self._machine.failed(get.number, Fault.LOST, "the connection ended", self._now())
             return
+        if self._spending is not None and self._spending.total_spent:
+            self._machine.failed(get.number, Fault.LOCAL, "the budget of today is used up", self._now())
+            return
+        if self._spending is not None and self._spending.peer_spent(get.peer):
+            self._machine.failed(get.number, Fault.REFUSED, "its budget of today is used up", self._now())
+            return
         task = asyncio.create_task(self._get(get, link.connections[-1][0]), name=f"blob {get.blob}")
         self._gets[get.number] = task
         task.add_done_callback(lambda _task: self._gets.pop(get.number, None))
@@ -297,6 +309,7 @@ class BlobExchange:
             logger.exception("getting %s from %s failed", get.blob, get.peer)
             self._machine.failed(get.number, Fault.LOCAL, "internal error", self._now())
         else:
+            self._on_spent(get.peer, self._blobs.size(get.blob) or 0)
             self._machine.got(get.number, self._now())
         self._pump()
 

@@ -55,9 +55,10 @@ class Exchange:
         close: Callable[[str], None],
         now: Callable[[], float],
         random: Callable[[], float],
+        on_texts: Callable[[Sequence[bytes]], None],
         on_rejected: Callable[[str, str], None],
     ) -> None:
-        """`on_rejected(feed, reason)` hears of each message that was refused."""
+        """`on_texts` hears of messages that came, `on_rejected(feed, reason)` of each that was refused."""
         self.peer = peer
         self._connection = connection
         self._ebt = ebt
@@ -67,6 +68,7 @@ class Exchange:
         self._close = close
         self._now = now
         self._random = random
+        self._on_texts = on_texts
         self._on_rejected = on_rejected
         self._intake = Intake(ingest, peer, self._reported, self._failed)
         self._fetcher: HistoryFetcher | None = None
@@ -182,7 +184,8 @@ class Exchange:
 
     # ---- verdicts
 
-    def _reported(self, _batch: Sequence[bytes], report: AddReport) -> None:
+    def _reported(self, batch: Sequence[bytes], report: AddReport) -> None:
+        self._on_texts(batch)
         for rejection in report.rejections:
             feed = rejection.author
             logger.info("message from %s refused (%s): %s", self.peer, rejection.kind, rejection.reason)

@@ -75,6 +75,7 @@ class Explainer:
             online=self._replicator.online,
             offers=list(offers.values()),
             failure=self._failure(feed, sequence, explanation.wanted),
+            budget=self._replicator.spending.reason(self._replicator.hop_of(feed)) if explanation.wanted else None,
             blockers=[peer for peer in status.peers if not self._replicator.may_serve(feed, peer)],
         )
 
@@ -140,5 +141,6 @@ class Explainer:
                 pushed_to=status["pushed_to"],
                 online=self._replicator.online,
                 failure=failure,
+                budget=self._replicator.spending.reason(None),
             )
         )

@@ -45,6 +45,7 @@ class Limits:
     # patience
     handshake_timeout: float = 10.0
     dial_timeout: float = 15.0
+    socks_timeout: float = 60.0
     half_frame_timeout: float = 60.0
     silence_timeout: float = 600.0
     stall_timeout: float = 30.0
@@ -69,6 +70,9 @@ class Limits:
 
     # feeds of which the last refused message is remembered
     feed_failures: int = 1000
+
+    # counts of a day for budgets
+    budget_keys: int = 1000
 
     # blobs: what peers want and have, a peer and all together, and gets
     blob_wants: int = 1000

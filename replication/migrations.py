@@ -49,5 +49,13 @@ REPLICATION: Final = Component(
                 "PRIMARY KEY(invite, feed)) WITHOUT ROWID",
             ),
         ),
+        Migration(
+            4,
+            (
+                # bytes that came on a day (number since 1970, UTC), by what `replication.budget` counts them for
+                "CREATE TABLE budget_day(day INTEGER NOT NULL, key TEXT NOT NULL, bytes INTEGER NOT NULL, "
+                "PRIMARY KEY(day, key)) WITHOUT ROWID",
+            ),
+        ),
     ),
 )

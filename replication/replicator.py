@@ -9,10 +9,12 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from feeds.database import Database
+from feeds.errors import InvalidMessage, StoreError
 from feeds.formats.base import FeedFormat
 from feeds.ingest import Ingest
 from feeds.live import Live
@@ -20,6 +22,7 @@ from feeds.log import Log
 from feeds.views.social_graph import SocialGraph
 from replication import policy as policies
 from replication import progress
+from replication.budget import Budgets, Spending
 from replication.ebt.driver import EbtDriver, OwnFeed
 from replication.ebt.remembered import RememberedClocks
 from replication.ebt.state import EbtState
@@ -67,6 +70,7 @@ class Replicator:
         requests: Mapping[str, bool],
         limits: Limits,
         own: OwnFeed | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         self.me = me
         self.growth = Growth(log, live)
@@ -85,6 +89,8 @@ class Replicator:
         self._failures: dict[str, Failure] = {}
         self._refused: list[Callable[[Collection[str]], None]] = []
         self._graph_changed = asyncio.Event()
+        self.spending = Spending(budgets or Budgets(), clocks.wall(), keys=limits.budget_keys)
+        self._paused: frozenset[str] = frozenset()
         self._rate = Rate(clocks.now(), log.position)
         self.ebt = EbtDriver(
             EbtState(
@@ -116,6 +122,7 @@ class Replicator:
         max_hops: int = policies.DEFAULT_HOPS,
         limits: Limits = DEFAULT_LIMITS,
         own: OwnFeed | None = None,
+        budgets: Budgets | None = None,
     ) -> "Replicator":
         """Load the requests made by hand and work out the first policy. own -- who watches over our own feed."""
         requests = await database.read(
@@ -134,7 +141,9 @@ class Replicator:
             requests={feed: bool(replicate) for feed, replicate in requests.items()},
             limits=limits,
             own=own,
+            budgets=budgets,
         )
+        await replicator._load_spending()
         replicator._begin()
         return replicator
 
@@ -145,6 +154,7 @@ class Replicator:
             state.set_clock(info.id, info.sequence)
             if info.state == "forked":
                 state.fork(info.id, now)
+        self._apply_budget()
 
     # ---- life
 
@@ -167,6 +177,7 @@ class Replicator:
     async def close(self) -> None:
         """Save what peers have; to be called when no connection is left."""
         await self.ebt.save()
+        await self._save_spending()
 
     async def exchange(self, connection: RpcConnection, peer: str, close: Callable[[str], None]) -> None:
         """Replicate with one peer over one connection, until cancelled. `close(reason)` ends the connection."""
@@ -181,6 +192,7 @@ class Replicator:
             close=close,
             now=self._clocks.now,
             random=self._clocks.random,
+            on_texts=lambda texts: self._spend(peer, texts),
             on_rejected=lambda feed, reason: self._note_failure(feed, Failure(reason, peer, self._wall_ms())),
         )
         self._exchanges[connection] = exchange
@@ -290,6 +302,7 @@ class Replicator:
         self.ebt.pump()
         if change.wanted or change.unwanted:
             self._nearest = None
+        self._apply_budget()
         for exchange in self._exchanges.values():
             exchange.wanted_changed()
         if change.refused_peers:
@@ -304,7 +317,72 @@ class Replicator:
         return self._nearest
 
     def _wanted_from(self, peer: str) -> list[str]:
-        return [feed for feed in self.wanted if self.may_serve(feed, peer)]
+        if self.spending.peer_spent(peer):
+            return []
+        return [feed for feed in self.wanted if feed not in self._paused and self.may_serve(feed, peer)]
+
+    # ---- budgets
+
+    async def _load_spending(self) -> None:
+        def read(connection: sqlite3.Connection) -> dict[str, int]:
+            return dict(connection.execute("SELECT key, bytes FROM budget_day WHERE day=?", (self.spending.day,)))
+
+        self.spending.load(await self._database.read(read))
+
+    async def _save_spending(self) -> None:
+        day, changed = self.spending.day, self.spending.take_changes()
+        if not changed:
+            return
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM budget_day WHERE day<?", (day,))
+            rows = [(day, key, size) for key, size in changed.items()]
+            connection.executemany("INSERT OR REPLACE INTO budget_day VALUES (?,?,?)", rows)
+
+        try:
+            await self._database.write(write)
+        except StoreError as error:
+            logger.warning("what was fetched today could not be saved: %s", error)
+
+    def hop_of(self, feed: str) -> int:
+        """The distance by which a wanted feed counts: what is asked for by hand as if we followed it."""
+        if feed == self.me:
+            return 0
+        return 1 if feed in self._policy.requests else max(1, self._policy.hops.get(feed, 1))
+
+    def _spend(self, peer: str, texts: Sequence[bytes]) -> None:
+        """Messages came from a peer."""
+        if not self.spending.budgets:
+            return
+        hops: dict[int, int] = {}
+        if self.spending.budgets.hops:
+            for text in texts:
+                with suppress(InvalidMessage):
+                    hop = self.hop_of(self._format.peek(text)[0])
+                    hops[hop] = hops.get(hop, 0) + len(text)
+        self.spent(peer, sum(map(len, texts)), hops)
+
+    def spent(self, peer: str, size: int, hops: Mapping[int, int] | None = None) -> None:
+        """So many bytes came from a peer; what a budget holds back from now on is asked for no more."""
+        if self.spending.budgets and self.spending.spend(peer, size, hops):
+            logger.info("a budget of today is used up after %d bytes from %s", size, peer)
+            self._apply_budget()
+
+    def _apply_budget(self) -> None:
+        """Pause and resume feeds and peers as the budgets of today say."""
+        spending, state, now = self.spending, self.ebt.state, self._clocks.now()
+        if not spending.budgets:
+            return
+        held = {feed for feed in self._policy.wanted if spending.hop_spent(self.hop_of(feed))}
+        before, self._paused = self._paused, frozenset(held)
+        for feed in self._paused - before:
+            state.pause(feed, True, now)
+        for feed in sorted(before - self._paused, key=self.hop_of):
+            state.pause(feed, False, now)
+        state.pause_peers(frozenset(spending.status()["spent"]["peers"]), now)
+        self.ebt.pump()
+        for exchange in self._exchanges.values():
+            exchange.wanted_changed()
 
     # ---- for people
 
@@ -339,6 +417,9 @@ class Replicator:
         while True:
             await asyncio.sleep(1.0)
             self._rate.measure(self._clocks.now(), self._log.position)
+            if self.spending.begin_day(self._clocks.wall()):
+                self._apply_budget()
+            await self._save_spending()
 
     def status(self) -> dict[str, Any]:
         """`summary`, and a line for each peer."""
@@ -347,6 +428,7 @@ class Replicator:
     def summary(self) -> dict[str, Any]:
         """Totals wanted, held and missing; plain JSON values."""
         found = progress.summary(self._log, self.ebt.state, self._policy, self.wanted, connected=self.online)
+        found["budget"] = self.spending.status() if self.spending.budgets else None
         messages = found["messages"]
         messages["per_second"] = round(self._rate.per_second, 1)
         messages["seconds_left"] = self._rate.left(messages["missing"]) if messages["missing"] else 0

@@ -14,6 +14,7 @@ from replication.ebt.tables import (
     FORKED,
     HEARD,
     NOBODY,
+    PAUSED,
     PROVEN,
     RETRIED,
     STALLED,
@@ -97,13 +98,15 @@ class Sources:
     def invite(self, table: PeerTable, f: int, t: float) -> None:
         """Make the peer the source if the feed has none and may have one."""
         feeds = self._feeds
-        if feeds.source[f] == NOBODY and not feeds.flags[f] & FORKED and not table.flags[f] & BANNED:
+        if table.paused or feeds.flags[f] & (FORKED | PAUSED):
+            return
+        if feeds.source[f] == NOBODY and not table.flags[f] & BANNED:
             self.assign(f, table, t)
 
     def weigh(self, table: PeerTable, f: int, t: float) -> None:
         """The peer claims more than we heard: give it the role now, or leave that to ``tick``."""
         feeds = self._feeds
-        if feeds.flags[f] & FORKED or table.flags[f] & BANNED:
+        if table.paused or feeds.flags[f] & (FORKED | PAUSED) or table.flags[f] & BANNED:
             return
         self.fall_behind(f, t)
         source = self.of(f)
@@ -130,11 +133,17 @@ class Sources:
     def _candidates(self, f: int, slot: int) -> tuple[PeerTable | None, PeerTable | None]:
         """The next peers after ``slot``, in turn, that claim more than we heard: one in good standing, one not."""
         feeds = self._feeds
-        if feeds.flags[f] & (WANTED | FORKED) != WANTED:
+        if feeds.flags[f] & (WANTED | FORKED | PAUSED) != WANTED:
             return None, None
         heard, stalled = feeds.heard[f], None
         for table in self._slots[slot + 1 :] + self._slots[: slot + 1]:
-            if table is None or not table.open or table.claims[f] <= heard or table.flags[f] & (BLOCKED | BANNED):
+            if (
+                table is None
+                or not table.open
+                or table.paused
+                or table.claims[f] <= heard
+                or table.flags[f] & (BLOCKED | BANNED)
+            ):
                 continue
             if not table.flags[f] & STALLED:
                 return table, stalled

@@ -34,6 +34,7 @@ confirm   After a second of quiet, feeds that P delivered are told back to P, so
           and the next session starts with nothing to say (ours; the reference leaves this to the next session).
 verdicts  Invalid blames the peer: it is not asked for this feed again (safety.md). A forked feed is asked for from
           nobody and served up to what we hold (section 7).
+pause     A paused feed, and a paused peer, is asked for nothing (receive bit off); what was under way is taken.
 limits    Values outside -1..2**31-1 and keys that are no feed ids are skipped; 100 of them are a breach. Feeds we
           neither want nor hold leave nothing behind; 5 000 a session get their -1.
 ========  ==========================================================================================================
@@ -56,6 +57,7 @@ from replication.ebt.tables import (
     HEARD,
     NOBODY,
     NOTE_QUEUED,
+    PAUSED,
     PROVEN,
     RETRACTED,
     RETRIED,
@@ -126,6 +128,7 @@ class EbtState:
         self._outbox = Outbox(self._feeds, notes_per_frame=notes_per_frame, messages_per_range=messages_per_range)
         self._sources = Sources(self._feeds, self._outbox, stall_timeout=stall_timeout, graft_delay=graft_delay)
         self._blocks: dict[str, set[str]] = {}
+        self._paused: frozenset[str] = frozenset()
         self._pending: dict[int, PeerTable] = {}
         """Feeds of which messages are in ingest, and who delivered the last of them."""
         self._sessions = 0
@@ -192,6 +195,35 @@ class EbtState:
         self._pending.pop(f, None)
         self._sources.assign(f, None, t)
 
+    def pause(self, feed: str, paused: bool, now: float) -> None:
+        """Ask nobody for more of ``feed`` for the time being, or ask again; it is served all the same."""
+        t = self._time(now)
+        f = self._intern(feed)
+        feeds = self._feeds
+        if bool(feeds.flags[f] & PAUSED) is paused:
+            return
+        feeds.flags[f] ^= PAUSED
+        if paused:
+            self._sources.assign(f, None, t)
+        elif feeds.flags[f] & WANTED:
+            for table in self._peers.values():
+                if table.open:
+                    self._mention(table, f, t)
+
+    def pause_peers(self, peers: frozenset[str], now: float) -> None:
+        """Ask exactly these peers for nothing for the time being, connected or not; they are served all the same."""
+        t = self._time(now)
+        changed = [table for table in self._peers.values() if (table.id in peers) is not table.paused]
+        self._paused = peers
+        feeds = self._feeds
+        for table in changed:
+            table.paused = table.id in peers
+            for f, flags in enumerate(feeds.flags):
+                if table.paused:
+                    self._sources.release(table, f, t)
+                elif table.open and flags & WANTED:
+                    self._mention(table, f, t)
+
     # ---- sessions
 
     def connect(self, peer: str, remembered: Mapping[str, int], *, client: bool, now: float) -> int:
@@ -213,6 +245,7 @@ class EbtState:
             feeds=len(feeds.ids),
             refusals=self._refusals,
         )
+        table.paused = peer in self._paused
         self._sources.add(table)
         self._peers[peer] = table
         for feed, claim in remembered.items():

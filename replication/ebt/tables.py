@@ -17,6 +17,7 @@ NOBODY: Final = -1
 # Bits of FeedTable.flags.
 WANTED: Final = 1
 FORKED: Final = 2  # served up to what we hold, asked for from nobody
+PAUSED: Final = 4  # the same for the time being
 
 # Bits of PeerTable.flags. Plain integers, not an IntFlag: they are read several times for each message.
 TX: Final = 1  # the peer's last note asks us to send
@@ -139,6 +140,7 @@ class PeerTable:
         "invalid",
         "notes",
         "open",
+        "paused",
         "received",
         "refusals",
         "retried_at",
@@ -164,6 +166,8 @@ class PeerTable:
         """We may speak: at once as the server, after the peer's first notes as the client."""
         self.first_due = False
         """The first frame of notes is still to be sent, even if it is empty."""
+        self.paused = False
+        """The peer is asked for nothing for the time being."""
         self.signalled = False
         self.claims = array("i", [UNKNOWN]) * feeds
         self.told = array("i", [UNKNOWN]) * feeds

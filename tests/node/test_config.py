@@ -63,6 +63,10 @@ def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
         ("log_format", "xml"),
         ("log_level", "loud"),
         ("host", " "),
+        ("budget_mib", "-1"),
+        ("budget_hops", "2"),
+        ("budget_hops", "0=1"),
+        ("budget_hops", "2=1,2=2"),
     ],
 )
 def test_a_wrong_value_names_its_flag_variable_or_file(tmp_path: Path, name: str, text: str) -> None:

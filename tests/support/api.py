@@ -28,6 +28,7 @@ from replication.errors import DialFailed, InvalidAddress, ReplicationError
 from replication.inviting import Inviting
 from replication.local_calls import LocalCalls
 from replication.migrations import REPLICATION
+from replication.offline import Bundles
 from replication.peer import Peer
 from replication.peer_info import Direction, KnownPeer, PeerEvent, PeerInfo, PeerState, Traffic
 from replication.rpc.methods import MethodTable
@@ -89,6 +90,14 @@ class FakePeers:
             callback(PeerEvent(kind, info))
 
 
+async def examined() -> list[dict[str, Any]]:
+    """A doctor who finds one thing wrong."""
+    return [
+        {"check": "directory", "state": "ok", "detail": "It is private.", "advice": None},
+        {"check": "peers", "state": "failed", "detail": "None is connected.", "advice": "sbot join"},
+    ]
+
+
 @dataclass
 class FakeHub:
     """A node that listens on loopback, and reaches nobody."""
@@ -115,7 +124,7 @@ class FakeReplication:
     def status(self) -> Mapping[str, Any]:
         feeds = {"wanted": 1, "held": 0, "behind": 0, "forked": 0, "requested": sum(self.requests.values())}
         messages = {"wanted": self.missing, "held": 0, "missing": self.missing, "per_second": 0.0, "seconds_left": None}
-        return {"feeds": feeds, "messages": messages, "state": "offline", "hops": 3, "peers": []}
+        return {"feeds": feeds, "messages": messages, "state": "offline", "hops": 3, "budget": None, "peers": []}
 
     def feed_status(self, feed: str) -> Mapping[str, Any]:
         return {
@@ -275,6 +284,15 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             indexer=store.indexer,
             graph=store.graph,
             blobs=blobs,
+            bundles=Bundles(
+                database=store.database,
+                log=store.log,
+                ingest=store.ingest,
+                blobs=blobs,
+                graph=store.graph,
+                keypair=store.own,
+                now=clock,
+            ),
             mailbox=store.mailbox,
             peers=peers,
             replication=replication,
@@ -283,6 +301,7 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             rpc=LocalCalls(methods),
             sign_in=SignIn(store.own, now=clock),
             inviting=inviting,
+            doctor=examined,
             webhooks=webhooks,
             now=clock,
             started=clock.at,

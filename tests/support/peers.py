@@ -16,6 +16,7 @@ from replication.address_book import AddressBook
 from replication.backoff import Backoff
 from replication.blob_exchange import BlobExchange
 from replication.blob_wants import Fetch
+from replication.budget import Budgets
 from replication.connections import Connections
 from replication.inviting import Inviting
 from replication.limits import DEFAULT_LIMITS, Limits
@@ -98,6 +99,8 @@ async def open_node(
     fetch: Fetch = Fetch.ALL,
     strangers: Strangers = Strangers.ANYONE,
     rules: Rules | None = None,
+    budgets: Budgets | None = None,
+    clocks: Clocks | None = None,
     exchange_blobs: bool = True,
     external: str = "",
     room: str = "",
@@ -108,7 +111,7 @@ async def open_node(
     `room` is the name of the room that it is for others.
     """
     keypair = builders.keypair(name)
-    clocks = Clocks(now=time.monotonic, wall=time.time, random=random.Random(name).random)
+    clocks = clocks or Clocks(now=time.monotonic, wall=time.time, random=random.Random(name).random)
     path = folder / name
     path.mkdir(exist_ok=True)
     async with open_store(path, own=keypair, components=[REPLICATION, BLOBS], now=time.time) as store:
@@ -123,6 +126,7 @@ async def open_node(
             clocks=clocks,
             max_hops=hops,
             limits=limits,
+            budgets=budgets,
         )
         book = AddressBook(store.database, clocks.wall)
         await book.load()
@@ -136,6 +140,8 @@ async def open_node(
             now=clocks.now,
             limits=limits,
             fetch=fetch,
+            spending=replicator.spending,
+            on_spent=replicator.spent,
         )
         hub: list[Connections] = []
         inviting = await Inviting.open(
