@@ -8,7 +8,7 @@ from replication.errors import RemoteVisible
 from replication.limits import DEFAULT_LIMITS, Limits
 from replication.methods import options
 from replication.methods.local import local
-from replication.methods.replicate import requested
+from replication.methods.replicate import blocked, requested
 from replication.methods.services import MethodServices
 from replication.rpc.methods import Caller, Kind, Method, Who
 from replication.rpc.streams import Duplex
@@ -52,11 +52,17 @@ def methods(services: MethodServices, limits: Limits = DEFAULT_LIMITS) -> list[M
         await replicator.request_all(requested(args))
         return True
 
+    async def block(_caller: Caller, args: list[JsonValue]) -> bool:
+        """`(from, to, blocking)`: refuse a feed here without a word to others, or no longer."""
+        await blocked(services, args)
+        return True
+
     return [
         Method(("ebt", "replicate"), Kind.DUPLEX, Who.ANON, replicate, max_json=limits.ebt_frame),
         Method(("ebt", "clock"), Kind.ASYNC, Who.ANON, clock),
         local("ebt.peerStatus", Kind.SYNC, peer_status),
         local("ebt.request", Kind.SYNC, request),
+        local("ebt.block", Kind.SYNC, block),
     ]
 
 

@@ -203,7 +203,10 @@ class _Reading:
     # Finding.
 
     def _pages(self, end: int) -> AsyncIterator[Sequence[Entry]]:
-        if self._plan.dest is not None:
+        behind = self._services.indexer.behind  # a view that is made anew lacks what is there
+        if "message_types" in behind:
+            self._plan = replace(self._plan, type=None)
+        if self._plan.dest is not None and "links" not in behind:
             return self._linking(self._plan.dest, end)
         return self._by_claim(end) if self._plan.claimed else self._in_order(end)
 

@@ -47,10 +47,32 @@ def methods(services: MethodServices) -> list[Method]:
         await replicator.request_all(requested(args))
         return True
 
+    async def block(_caller: Caller, args: list[JsonValue]) -> bool:
+        """`(from, to, blocking)`: refuse a feed here without a word to others, or no longer."""
+        await blocked(services, args)
+        return True
+
     return [
         local("replicate.upto", Kind.SOURCE, upto),
         local("replicate.request", Kind.SYNC, request),
+        local("replicate.block", Kind.SYNC, block),
     ]
+
+
+async def blocked(services: MethodServices, args: list[JsonValue]) -> None:
+    """Do what `[from, to, blocking]` says; a block of others is read from their feeds, so `from` must be us."""
+    who, whom, blocking = [*args, None, None, None][:3]
+    if not isinstance(blocking, bool):
+        raise RemoteVisible("expected (from, to, true or false)")
+    if options.feed(who, "from") != services.me:
+        raise RemoteVisible("from: expected our own id; whom others block is read from their feeds")
+    feed = options.feed(whom, "to")
+    if feed == services.me:
+        raise RemoteVisible("to: this is our own feed")
+    if blocking:
+        await services.replicator.request_all({feed: False})
+    elif services.replicator.policy.requests.get(feed) is False:
+        await services.replicator.unrequest(feed)
 
 
 def requested(args: list[JsonValue]) -> dict[str, bool]:

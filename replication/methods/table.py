@@ -15,6 +15,7 @@ from replication.methods import (
     invites,
     links,
     messages,
+    names,
     ping,
     private,
     publishing,
@@ -22,6 +23,7 @@ from replication.methods import (
     replicate,
     rooms,
     streams,
+    threads,
 )
 from replication.methods.services import MethodServices
 from replication.rpc.methods import Caller, Manifest, Method, MethodTable
@@ -39,6 +41,8 @@ def all_methods(
     yield from streams.methods(services)
     yield from links.methods(services)
     yield from query.methods(services)
+    yield from names.methods(services)
+    yield from threads.methods(services)
     yield from ebt.methods(services, limits)
     yield from replicate.methods(services)
     yield from friends.methods(services)

@@ -14,7 +14,7 @@ from replication.methods.query import Plan, plan_for
 from replication.rpc.connection import RpcConnection
 from tests.replication.test_methods_streams import ask, collect, keys
 from tests.support import builders, queries
-from tests.support.peers import Node, key, open_node, program
+from tests.support.peers import Node, key, open_node, program, until
 
 ROOT = "%" + "A" * 43 + "=.sha256"
 
@@ -38,6 +38,7 @@ async def fill(node: Node, count: int) -> list[dict[str, Any]]:
         if number % 5 == 0:
             content["mentions"] = [{"link": ROOT}, {"link": feed.id}]
         await node.take([feed.append(content)])
+    await until(lambda: not node.store.indexer.behind)
     async with program(node) as own:
         return await ask(own, "createLogStream")
 
@@ -120,7 +121,7 @@ async def test_messages_that_point_to_something(tmp_path: Path) -> None:
 async def test_live_queries_go_on(tmp_path: Path) -> None:
     async with open_node(tmp_path, "a") as a, program(a) as own:
         before = [await a.publish({"type": "post", "text": str(number)}) for number in range(5)]
-        query = [{"$filter": {"value": {"content": {"type": "post"}}}}]
+        query: Any = [{"$filter": {"value": {"content": {"type": "post"}}}}]
         both = own.source("query.read", [{"query": query, "live": True, "sync": True}])
         fresh = own.source("query.read", [{"query": query, "old": False}])
         pointing = own.source("backlinks.read", [{"query": [{"$filter": {"dest": a.id}}], "live": True}])
@@ -140,7 +141,7 @@ async def test_live_queries_go_on(tmp_path: Path) -> None:
 async def test_private_messages_come_in_plain_where_asked_for(tmp_path: Path) -> None:
     async with open_node(tmp_path, "a") as a, program(a) as own:
         await own.call("private.publish", [{"type": "post", "text": "secret"}, [a.id]])
-        query = [{"$filter": {"value": {"content": {"text": "secret"}}}}]
+        query: Any = [{"$filter": {"value": {"content": {"text": "secret"}}}}]
         assert await read(own, query) == []
         (found,) = await read(own, query, private=True)
         assert found["value"]["content"]["text"] == "secret"
@@ -166,6 +167,7 @@ async def test_what_is_wrong_is_said(tmp_path: Path, arguments: dict[str, Any], 
 async def test_a_query_may_come_as_text_and_is_explained(tmp_path: Path) -> None:
     async with open_node(tmp_path, "a") as a, program(a) as own:
         await a.post()
+        await until(lambda: not a.store.indexer.behind)
         text = '[{"$filter":{"value":{"content":{"type":"post"}}}},{"$reduce":{"$count":true}}]'
         assert await read(own, text) == [1]
         assert await collect(own.source("query.read", [text])) == [1]
