@@ -22,8 +22,10 @@ from api.openapi import openapi_document
 from api.routes import (
     admin,
     blobs,
+    bundles,
     compose,
     deletion,
+    doctor,
     feeds,
     invites,
     messages,
@@ -83,8 +85,10 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     tokens.router,
     mutes.router,
     deletion.router,
+    doctor.router,
     unlock.router,
     webhooks.router,
+    bundles.router,
     admin.router,
 )
 

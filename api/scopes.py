@@ -137,9 +137,14 @@ POST /v1/sign-in/start
 POST /v1/sign-in/solve
 POST /v1/sign-in/end
 POST /v1/rpc/{method}
+GET /v1/bundles/clock
+POST /v1/bundles/export
+POST /v1/bundles/inspect
+POST /v1/bundles/import
 POST /v1/admin/reindex
 POST /v1/admin/vacuum
 GET /v1/admin/unlock
+GET /v1/doctor
 POST /v1/admin/unlock
 """
 

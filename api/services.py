@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -21,6 +21,7 @@ from feeds.mailbox import Mailbox
 from feeds.message import JsonValue
 from feeds.views.social_graph import SocialGraph
 from replication.inviting import Inviting
+from replication.offline import Bundles
 from replication.peer_info import KnownPeer, PeerEvent, PeerInfo, Traffic
 from replication.rpc.calls import Kind, Name
 from replication.rpc.connection import RpcConnection
@@ -138,6 +139,7 @@ class Services:
     indexer: Indexer
     graph: SocialGraph
     blobs: Blobs
+    bundles: Bundles
     mailbox: Mailbox
     peers: Peers
     replication: Replication
@@ -146,6 +148,8 @@ class Services:
     rpc: Rpc
     sign_in: SignIn
     inviting: Inviting
+    doctor: Callable[[], Awaitable[list[dict[str, Any]]]]
+    """Every check with what came out, as plain JSON values."""
     webhooks: Webhooks
     now: Callable[[], float]
     """Seconds since the epoch."""

@@ -43,6 +43,7 @@ from feeds.views.threads import Threads
 from feeds.views.timeline import Timeline
 from feeds.views.votes import Votes
 from replication.migrations import REPLICATION
+from replication.offline import Bundles
 
 log = logging.getLogger("node.store")
 
@@ -61,6 +62,7 @@ class Store:
     indexer: Indexer
     graph: SocialGraph
     blobs: Blobs
+    bundles: Bundles
     mailbox: Mailbox
     publishing: Publishing
     own_format: FeedFormat
@@ -101,10 +103,21 @@ async def open_store(
         ingest = Ingest(
             database, log=receive_log, indexer=indexer, live=live, publisher=publisher, hmac_key=hmac_key, now=now
         )
+        bundles = Bundles(
+            database=database,
+            log=receive_log,
+            ingest=ingest,
+            blobs=blobs,
+            graph=graph,
+            keypair=keypair,
+            now=now,
+        )
         watching = asyncio.create_task(publishing.run(), name="own feed")
         catching_up = asyncio.create_task(_catch_up(indexer, mailbox, live), name="views catch up")
         try:
-            yield Store(database, receive_log, live, ingest, indexer, graph, blobs, mailbox, publishing, own_format)
+            yield Store(
+                database, receive_log, live, ingest, indexer, graph, blobs, bundles, mailbox, publishing, own_format
+            )
         finally:
             catching_up.cancel()
             watching.cancel()

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from api.app import create_app
 from api.server import HttpServer, bind
@@ -57,6 +58,7 @@ def http_server(
     explainer: Explainer,
     sign_in: SignIn,
     inviting: Inviting,
+    doctor: Callable[[], Awaitable[list[dict[str, Any]]]],
     webhooks: Webhooks,
     table: MethodTable,
     clocks: Clocks,
@@ -73,6 +75,7 @@ def http_server(
         indexer=store.indexer,
         graph=store.graph,
         blobs=store.blobs,
+        bundles=store.bundles,
         mailbox=store.mailbox,
         peers=connections,
         replication=replicator,
@@ -81,6 +84,7 @@ def http_server(
         rpc=LocalCalls(table),
         sign_in=sign_in,
         inviting=inviting,
+        doctor=doctor,
         webhooks=webhooks,
         now=clocks.wall,
         started=clocks.wall(),
