@@ -12,6 +12,7 @@ import binascii
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 from replication.errors import InvalidAddress, InvalidInvite
 
@@ -22,6 +23,8 @@ _KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 _LEGACY = re.compile(r"(?P<host>.+):(?P<port>[0-9]*):@(?P<key>[A-Za-z0-9+/]{43}=)\.ed25519")
 _LEGACY_INVITE = re.compile(_LEGACY.pattern + r"~(?P<seed>[A-Za-z0-9+/]{43}=)")
 _MAX_LENGTH = 4096
+_WEB_PORTS = {"ws": 80, "wss": 443}
+_URL = re.compile(r"//(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]*)?")
 
 
 class Protocol(NamedTuple):
@@ -48,19 +51,32 @@ class Address:
     @property
     def host(self) -> str:
         """Host name or address; an IPv6 address has no brackets. For a unix socket its path."""
-        if self.transport in ("net", "onion", "ws"):
-            return ":".join(self.data[:-1]).removeprefix("//")
-        return ":".join(self.data).removeprefix("//")
+        if self.transport in _WEB_PORTS:
+            return self._url.hostname or ""
+        if self.transport in ("net", "onion"):
+            return ":".join(self.data[:-1])
+        return ":".join(self.data)
 
     @property
     def port(self) -> int:
         """TCP port; 0 where the transport has none."""
-        return int(self.data[-1]) if self.transport in ("net", "onion", "ws") else 0
+        if self.transport in _WEB_PORTS:
+            return self._url.port or _WEB_PORTS[self.transport]
+        return int(self.data[-1]) if self.transport in ("net", "onion") else 0
+
+    @property
+    def path(self) -> str:
+        """What a WebSocket is asked for: ``/`` unless the address says otherwise."""
+        return self._url.path or "/"
 
     @property
     def key(self) -> str | None:
         """The feed id of the peer, or None for an address without authentication."""
         return None if self.public is None else f"@{_base64(self.public)}.ed25519"
+
+    @property
+    def _url(self) -> SplitResult:
+        return urlsplit(":".join((self.transport, *self.data)))
 
     def __str__(self) -> str:
         parts = [Protocol(self.transport, self.data)]
@@ -147,9 +163,11 @@ def _from_layers(layers: list[Protocol]) -> Address:
         return Address("unix", (":".join(transport.data),), public, seed)
     if public is None:
         raise InvalidAddress(f"{text}: only a unix socket can be used without a key")
-    if transport.name in ("net", "onion", "ws"):
+    if transport.name in _WEB_PORTS:
+        _check_url(transport, text)
+    if transport.name in ("net", "onion"):
         host = ":".join(transport.data[:-1])
-        if not host.removeprefix("//"):
+        if not host:
             raise InvalidAddress(f"{text}: the host is missing")
         return Address(transport.name, (host, str(_port(transport.data[-1], text))), public, seed)
     return Address(transport.name, transport.data, public, seed)
@@ -168,6 +186,15 @@ def _from_legacy(match: re.Match[str]) -> Address:
     text = f"{match['host']}:{match['port']}"
     port = _port(match["port"], text) if match["port"] else DEFAULT_PORT
     return Address.net(match["host"].removeprefix("[").removesuffix("]"), port, _key(match["key"], "key", text))
+
+
+def _check_url(layer: Protocol, text: str) -> None:
+    url = ":".join(layer.data)
+    try:
+        if not _URL.fullmatch(url) or urlsplit(f"{layer.name}:{url}").port == 0:
+            raise ValueError
+    except ValueError:  # also what urlsplit raises of an impossible port or IPv6 address
+        raise InvalidAddress(f"{text}: expected {layer.name}://HOST:PORT") from None
 
 
 def _port(text: str, where: str) -> int:

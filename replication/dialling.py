@@ -165,6 +165,8 @@ class Dialling:
         for target in parse_addresses(address):
             if target.key is not None and (target.transport == "net" or target.transport in self._diallers):
                 return target
+        if any(target.transport == "onion" for target in parse_addresses(address)):
+            raise InvalidAddress(f"{address}: an onion address needs a SOCKS proxy such as Tor's; name it with --socks")
         ways = " or ".join(sorted({"net", *self._diallers}))
         raise InvalidAddress(f"{address}: only {ways} addresses with a key can be dialled, as in net:HOST:PORT~shs:KEY")
 

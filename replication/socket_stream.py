@@ -79,7 +79,8 @@ class SocketStream(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         self._at_end = True
         self._wake_reader()
-        return True  # what we still have to say is sent before we close
+        # What we still have to say is sent before we close, except with TLS, which knows no half-open connections.
+        return self._transport.get_extra_info("sslcontext") is None
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()

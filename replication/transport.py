@@ -8,6 +8,7 @@ messages.
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -115,18 +116,37 @@ class StreamServer:
 
 
 async def open_tcp(
-    host: str, port: int, *, timeout: float | None = None, limits: Limits = DEFAULT_LIMITS
+    host: str,
+    port: int,
+    *,
+    timeout: float | None = None,
+    tls: ssl.SSLContext | None = None,
+    through: socket.socket | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> SocketStream:
-    """Connect; raises ``DialTimeout`` or ``DialFailed`` with step ``connect``."""
+    """Connect, with TLS if ``tls`` is given; raises ``DialTimeout`` or ``DialFailed`` with step ``connect`` or ``tls``.
+
+    ``through`` is a socket that leads there already, by way of a proxy; it is closed if this fails.
+    """
     loop = asyncio.get_running_loop()
+    name = host if tls is not None else None
     try:
         async with asyncio.timeout(limits.dial_timeout if timeout is None else timeout):
-            _, stream = await loop.create_connection(lambda: SocketStream(limits), host, port)
+            if through is not None:
+                made = await loop.create_connection(
+                    lambda: SocketStream(limits), sock=through, ssl=tls, server_hostname=name
+                )
+            else:
+                made = await loop.create_connection(lambda: SocketStream(limits), host, port, ssl=tls)
     except TimeoutError:
         raise DialTimeout("connect", f"{host} port {port} did not answer in time") from None
+    except ssl.SSLCertVerificationError as error:
+        raise DialFailed("tls", f"{host} port {port}: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise DialFailed("tls", f"{host} port {port}: {error.reason or 'broken TLS'}") from None
     except (OSError, ValueError, OverflowError) as error:
         raise DialFailed("connect", f"{host} port {port}: {plain_error(error)}") from None
-    return stream
+    return made[1]
 
 
 async def open_unix(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> SocketStream:
