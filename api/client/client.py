@@ -419,6 +419,10 @@ class Client:
         """Redeem the code of another node: it follows us, and we follow it. May take a minute."""
         return cast(AcceptedInvite, self._post("/v1/invites/accept", {"invite": invite}))
 
+    def doctor(self) -> dict[str, Any]:
+        """What is wrong with the node: `{"ok", "checks": [{"check", "state", "detail", "advice"}]}`."""
+        return cast(dict[str, Any], self._get("/v1/doctor"))
+
     def webhooks(self) -> Iterator[Webhook]:
         return self._list("/v1/webhooks")
 

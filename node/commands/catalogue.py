@@ -39,6 +39,8 @@ class Runner(Protocol):
 COMMANDS: tuple[Command, ...] = (
     Command("start", "start:start", "[options]", "run a node until it is told to stop (SIGINT, SIGTERM)", ("server",)),
     Command("init", "identity:init", "", "make the data directory and the identity, start nothing"),
+    Command("backup", "backup:backup", "DIR [--with-key]", "copy the data directory, also while the node runs"),
+    Command("restore", "backup:restore", "DIR", "make a data directory (--path) from a backup; its feed starts locked"),
     Command("config", "settings:show", "[options]", "print each setting and where it came from"),
     Command("version", "identity:version", "", "print the version"),
     Command("token.list", "tokens:list_tokens", "", "tokens of other programs"),
@@ -191,6 +193,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("blobs.ls", "blobs:ls", "[--long] [--live]", "blobs in the order they came", group="blobs"),
     Command("blobs.rm", "blobs:remove", "ID", "remove a blob", group="blobs"),
     Command("blobs.want", "blobs:want", "ID [--wait]", "ask for a blob", group="blobs"),
+    Command("doctor", "doctor:doctor", "", "what is wrong with this node, and what to do"),
     Command("rebuild", "rebuild:rebuild", "[VIEW …]", "make views (all, or some) anew from the log"),
     Command("pipe", "pipe:pipe", "ADDRESS | --listen HOST:PORT", "standard input and output over an encrypted stream"),
 )

@@ -105,3 +105,9 @@ async def test_nobody_without_the_token(shared: Api, path: str) -> None:
     async with shared.stranger() as client:
         assert (await client.post(path)).status_code == 401
     assert (await shared.client.get(path)).status_code == 405
+
+
+async def test_the_doctor_says_whether_anything_failed(api: Api) -> None:
+    answer = (await api.client.get("/v1/doctor")).json()
+    assert answer["ok"] is False
+    assert [check["check"] for check in answer["checks"]] == ["directory", "peers"]
