@@ -18,6 +18,7 @@ from feeds.refs import FeedRef
 from node.errors import UsageError
 from replication.errors import InvalidAddress
 from replication.invite_codes import parse_external
+from replication.socks import SocksProxy, parse_proxy
 
 MAIN_NETWORK_KEY = "1KHLiKZvAvjbY1ziZEHMXawbCEIM6qwjCDm3VYRan/s="
 """The network key (caps.shs) of the main network: protocol.md section 1."""
@@ -82,6 +83,9 @@ class Config:
     hmac_key: bytes | None
     hops: int
     lan: bool
+    ws_port: int | None
+    socks: SocksProxy | None
+    socks_for: str
     strangers: str
     room_guests: str
     room: str
@@ -190,6 +194,19 @@ def _feeds(value: object) -> tuple[str, ...]:
         raise BadValue(f"must be feed ids, separated by commas ({error})") from None
 
 
+def _optional_port(value: object) -> int | None:
+    return None if value == "" else _whole(0, 65535)(value)
+
+
+def _proxy(value: object) -> SocksProxy | None:
+    if value == "":
+        return None
+    try:
+        return parse_proxy(_text(value))
+    except ValueError:
+        raise BadValue("must be HOST:PORT, as in 127.0.0.1:9050") from None
+
+
 _GROUPS = ("lan", "room", "pub", "followed", "stranger")
 
 
@@ -262,6 +279,11 @@ OPTIONS: tuple[Option, ...] = (
         "GROUP=N,...",
         "connections to open by itself, where not lan=2,room=2,pub=2,followed=3,stranger=1",
     ),
+    Option("ws_port", _optional_port, "", "PORT", "port for peers by WebSocket; 0 picks a free one, empty: none"),
+    Option(
+        "socks", _proxy, "", "HOST:PORT", "SOCKS5 proxy to dial through, such as Tor at 127.0.0.1:9050; empty: none"
+    ),
+    Option("socks_for", _choice("onion", "all"), "onion", "onion|all", "what to dial through the SOCKS proxy"),
     Option("lan", _switch, True, "", "announce this node on the local network and look for others"),
     Option("own_pubs", _feeds, "", "IDS", "pubs of mine, with commas: one of them is enough to unlock a locked feed"),
     Option("blob_max_bytes", _whole(1, 64 * 1024 * 1024), 5 * 1024 * 1024, "N", "bytes that one blob may have"),
@@ -372,11 +394,11 @@ def _shown(value: object) -> object:
         return ""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and not isinstance(value, SocksProxy):
         return ",".join(value)
     if isinstance(value, dict):
         return ",".join(f"{name}={number}" for name, number in value.items())
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | SocksProxy) else value
 
 
 def template() -> str:

@@ -42,8 +42,10 @@ from replication.errors import AddressInUse, LocalError
 from replication.explaining import Explainer
 from replication.inviting import Inviting
 from replication.lan_hearing import TTL as NEIGHBOUR_SECONDS
+from replication.limits import DEFAULT_LIMITS
 from replication.methods.services import MethodServices
 from replication.methods.table import method_table
+from replication.outgoing import diallers
 from replication.policy import Strangers
 from replication.pub_follower import PubFollower
 from replication.replicator import Clocks, Replicator
@@ -323,6 +325,10 @@ async def _open_connections(
     connections.give_rights(inviting.invites.rights_of)
     rooms.attach(connections)
     connections.add_dialler("tunnel", rooms.dial, patience=DIAL_SECONDS)
+    proxied = config.socks is not None and config.socks_for == "all"
+    for transport, dialler in diallers(config.socks, proxy_for_all=proxied).items():
+        slow = proxied or transport == "onion"
+        connections.add_dialler(transport, dialler, patience=DEFAULT_LIMITS.socks_timeout if slow else None)
     hub.append(connections)
     return table, connections, inviting
 
@@ -335,11 +341,17 @@ def _manifest(table: MethodTable) -> bytes:
 
 async def _listen(connections: Connections, config: Config, directory: DataDirectory) -> None:
     try:
-        await connections.start([(config.host, config.port)], socket_path=directory.socket)
+        await connections.start(
+            [(config.host, config.port)],
+            socket_path=directory.socket,
+            websockets=() if config.ws_port is None else [(config.host, config.ws_port)],
+        )
     except AddressInUse as error:
         if str(directory.socket) in str(error):
             raise NodeError(f"{error}; stop that process, or choose another directory with --path.") from None
         reason = "address already in use"
+        if config.ws_port and f"port {config.ws_port} " in str(error):
+            raise PortTaken(host=config.host, port=config.ws_port, flag="--ws-port", reason=reason) from None
         raise PortTaken(host=config.host, port=config.port, flag="--port", reason=reason) from None
     except LocalError as error:
         raise NodeError(f"{error}; choose another address with --host.") from None

@@ -9,6 +9,7 @@ import pytest
 from node import config
 from node.config import OPTIONS, Source
 from node.errors import UsageError
+from replication.socks import SocksProxy
 
 
 def source_of(found: config.Config, name: str) -> Source:
@@ -127,3 +128,15 @@ def test_quotas_by_group(tmp_path: Path, text: str, quotas: dict[str, int]) -> N
 def test_quotas_that_make_no_sense(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"--dial-quotas must be like pub=2,lan=1"):
         config.load({"path": str(tmp_path), "dial_quotas": text}, {})
+
+
+def test_websockets_and_the_socks_proxy(tmp_path: Path) -> None:
+    found = config.load({"path": str(tmp_path)}, {})
+    assert (found.ws_port, found.socks, found.socks_for) == (None, None, "onion")
+    given = {"path": str(tmp_path), "ws_port": "0", "socks": "[::1]:9050", "socks_for": "ALL"}
+    found = config.load(given, {})
+    assert (found.ws_port, found.socks, found.socks_for) == (0, SocksProxy("::1", 9050), "all")
+    assert "[::1]:9050" in [setting.value for setting in found.settings]
+    for wrong in ({"ws_port": "65536"}, {"socks": "9050"}, {"socks_for": "tor"}):
+        with pytest.raises(UsageError, match="must be"):
+            config.load({"path": str(tmp_path), **wrong}, {})
