@@ -35,6 +35,10 @@ class Namespace:
         """Plug the cable in (`up`) or out (`down`)."""
         _ip("-n", self.name, "link", "set", self.device, state)
 
+    def route(self) -> None:
+        """A way out, which leads nowhere: without one nothing can be sent to 255.255.255.255."""
+        _ip("-n", self.name, "route", "add", "default", "dev", self.device)
+
 
 @contextmanager
 def cable(*, ipv4: bool = True) -> Iterator[tuple[Namespace, Namespace]]:
