@@ -147,10 +147,10 @@ class Invites:
         invite = self._known.get(key)
         if invite is None or invite.revoked:
             return False
-        self._known[key] = replace(invite, revoked=True)
         await self._database.write(
             lambda connection: connection.execute("UPDATE invite SET revoked=1 WHERE key=?", (key,)).rowcount
         )
+        self._known[key] = replace(self._known[key], revoked=True)  # it may have been used meanwhile
         return True
 
     # ---- whoever comes with an invite's key

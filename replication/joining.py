@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 TRIES: Final = 3
 CALL_SECONDS: Final = 20.0
+ALL_SECONDS: Final = 50.0
 PAUSE_SECONDS: Final = 0.5
 _ALREADY: Final = "already following"
 
@@ -108,7 +109,11 @@ class Joining:
             state = str(self._own.own_state)
             raise FeedLocked(state, f"our feed is {state}, so the pub cannot be followed; the invite was not used")
         async with self._turn:
-            already = await self._ask(invite)
+            try:
+                async with asyncio.timeout(ALL_SECONDS):
+                    already = await self._ask(invite)
+            except TimeoutError:
+                raise DialTimeout("invite.use", f"the pub did not answer within {ALL_SECONDS:g} seconds") from None
             plain = Address(invite.transport, invite.data, invite.public)
             published = [] if self._graph.is_following(self._me, pub) else await self._tell(plain, pub)
             await self._hub().remember(str(plain), "invite", auto=True, kind="pub")
@@ -117,7 +122,7 @@ class Joining:
     async def _tell(self, address: Address, pub: str) -> list[Entry]:
         follow: JsonObject = {"type": "contact", "contact": pub, "following": True, "autofollow": True}
         published = [await self._own.publish(follow)]
-        if address.port:
+        if address.transport in ("net", "onion"):  # the old form has no place for others
             where: JsonObject = {"host": address.host, "port": address.port, "key": pub}
             published.append(await self._own.publish({"type": "pub", "address": where}))
         return published
@@ -130,7 +135,7 @@ class Joining:
             except RemoteCallError as error:
                 if _ALREADY in error.message:
                     return True
-                raise InviteRefused(f"The pub did not take the invite: {error.message[:300]}") from None
+                raise InviteRefused(f"The pub did not take the invite: {_quoted(error.message)}") from None
             except (DialFailed, RemoteError) as error:
                 logger.info("invite to %s: try %d of %d failed: %s", invite.key, attempt, TRIES, error)
                 if attempt == TRIES:
@@ -161,3 +166,9 @@ class Joining:
             await asyncio.wait([running], timeout=1.0)
             running.cancel()
             peer.connection.abort()
+
+
+def _quoted(words: str) -> str:
+    """What a stranger said, on one line that no terminal obeys."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in words[:300]).strip()
+    return shown or "it gave no reason"

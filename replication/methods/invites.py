@@ -51,14 +51,14 @@ def methods(services: MethodServices) -> list[Method]:
             raise RemoteVisible("this node cannot follow anybody just now; the invite was not used") from error
         return RawJson(entry.as_kvt())
 
-    async def accept(_caller: Caller, args: list[JsonValue]) -> list[Any]:
-        """Redeem a code; the messages that were published."""
+    async def accept(_caller: Caller, args: list[JsonValue]) -> RawJson:
+        """Redeem a code; the messages that were published, each as `{key, value, timestamp}`."""
         opts = options.options(args, bare="invite")
         code = options.text(opts, "invite")
         if code is None:
             raise RemoteVisible("invite.accept: expected the code of an invite")
         joined = await inviting().joining.accept(code)
-        return [{"key": entry.id, "author": entry.author, "sequence": entry.sequence} for entry in joined.messages]
+        return RawJson(b"[%b]" % b",".join(entry.as_kvt() for entry in joined.messages))
 
     async def get_address(caller: Caller, _args: list[JsonValue]) -> str | None:
         """The address under which others reach us, null if we know none."""

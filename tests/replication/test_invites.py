@@ -20,12 +20,14 @@ from replication.address import Address, parse_address, parse_invite
 from replication.errors import (
     ConnectionClosed,
     DialFailed,
+    DialTimeout,
     HandshakeFailed,
     InvalidAddress,
     InvalidInvite,
     InviteRefused,
     NoPublicAddress,
     RemoteCallError,
+    RemoteVisible,
 )
 from replication.invite_codes import advertised, format_code, parse_external
 from replication.invites import Invite, Invites
@@ -33,7 +35,7 @@ from replication.joining import Joining
 from replication.peer import PeerConfig, connect_peer
 from replication.policy import Strangers
 from replication.rpc.connection import RpcConnection
-from replication.rpc.methods import MethodTable
+from replication.rpc.methods import Kind, Method, MethodTable, Who
 from tests.support import builders
 from tests.support.peers import Node, open_node, program, until
 from tests.support.stores import open_store
@@ -180,6 +182,69 @@ async def test_n_uses_never_become_more_however_many_come_at_once(tmp_path: Path
             said = await asyncio.gather(*(answer(use(next(seats), feed)) for feed in FEEDS))
         assert sorted(said) == sorted(["done"] * 5 + ["invite has expired"] * (len(FEEDS) - 5))
         assert len(await contents(pub)) == 5
+
+
+async def test_the_database_counts_even_if_memory_is_behind(tmp_path: Path) -> None:
+    async with open_node(tmp_path, "pub") as pub:
+        made, code = await invite(pub)
+        behind = Invites(pub.id, pub.store.database, ingest=pub.store.ingest, graph=pub.store.graph, now=lambda: 0.0)
+        await behind.load()
+        async with holder(code) as guest:
+            assert await answer(use(guest, FEEDS[0])) == "done"
+        with pytest.raises(RemoteVisible, match="invite has expired"):
+            await behind.use(made.id, FEEDS[1])
+        assert len(await contents(pub)) == 1, "the contact message was taken back with the use"
+        assert await pub.post() in str(await pub.store.log.entries_after(0, 9))
+        with pytest.raises(RemoteVisible):
+            await behind.use(FEEDS[0], FEEDS[1])
+
+
+@pytest.mark.parametrize("said", ["\x1b[2Jgone\u202e", "x" * 10_000, ""])
+async def test_a_pub_that_says_strange_things_is_quoted_in_short(tmp_path: Path, said: str) -> None:
+    async def refuse(*_args: object) -> object:
+        raise RemoteVisible(said)
+
+    async with open_node(tmp_path, "pub", without=[("invite", "use")]) as pub, open_node(tmp_path, "guest") as guest:
+        pub.table.add(Method(("invite", "use"), Kind.ASYNC, Who.INVITE, refuse))
+        _, code = await invite(pub)
+        with pytest.raises(InviteRefused) as refused:
+            await guest.inviting.joining.accept(code)
+        assert len(str(refused.value)) < 400
+        assert str(refused.value).isprintable()
+        assert await contents(guest) == []
+
+
+async def test_a_pub_that_hangs_up_is_asked_again(tmp_path: Path) -> None:
+    calls: list[object] = []
+
+    async def hang_up(caller: Any, args: object) -> object:
+        calls.append(args)
+        caller.connection.abort("no")
+        await asyncio.sleep(1)
+        return None
+
+    async with open_node(tmp_path, "pub", without=[("invite", "use")]) as pub, open_node(tmp_path, "guest") as guest:
+        pub.table.add(Method(("invite", "use"), Kind.ASYNC, Who.INVITE, hang_up))
+        _, code = await invite(pub)
+        with pytest.raises(DialFailed, match="used up"):
+            await guest.inviting.joining.accept(code)
+        assert calls == [[{"feed": guest.id}]] * 3
+        assert await contents(guest) == []
+
+
+async def test_a_pub_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replication.joining.ALL_SECONDS", 0.3)
+
+    async def wait(*_args: object) -> object:
+        await asyncio.sleep(60)
+        return None
+
+    async with open_node(tmp_path, "pub", without=[("invite", "use")]) as pub, open_node(tmp_path, "guest") as guest:
+        pub.table.add(Method(("invite", "use"), Kind.ASYNC, Who.INVITE, wait))
+        _, code = await invite(pub)
+        with pytest.raises(DialTimeout):
+            await guest.inviting.joining.accept(code)
+        assert guest.connections.peers() == []
 
 
 async def test_the_key_of_an_invite_may_do_nothing_else(tmp_path: Path) -> None:
