@@ -24,7 +24,7 @@ from replication.rpc.methods import Kind, MethodTable
 
 PORT_PATIENCE = 3.0
 """Seconds for the whole attempt at the port."""
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - compared with, not bound to
 """Where to call a node that listens on every address."""
 
 

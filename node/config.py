@@ -245,7 +245,7 @@ def _hop_budgets(value: object) -> dict[int, int]:
 OPTIONS: tuple[Option, ...] = (
     Option("path", _folder, "~/.pysbot", "DIR", "data directory: identity, feeds, token, socket", in_file=False),
     Option("config", _folder, "", "FILE", "settings file; default: config.toml in the data directory", in_file=False),
-    Option("host", _text, "0.0.0.0", "HOST", "address on which peers may connect"),  # noqa: S104 - a node is for its peers
+    Option("host", _text, "::", "HOST", "address on which peers may connect; :: for IPv6 and IPv4"),
     Option("port", _whole(0, 65535), 8008, "PORT", "TCP port for peers; 0 picks a free one"),
     Option("external", _external, "", "HOST[:PORT]", "address under which peers reach this node from outside"),
     Option("http_host", _text, "127.0.0.1", "HOST", "address of the local HTTP API"),

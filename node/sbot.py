@@ -49,16 +49,18 @@ from replication.outgoing import diallers
 from replication.policy import Strangers
 from replication.pub_follower import PubFollower
 from replication.replicator import Clocks, Replicator
+from replication.room_membership import RoomMembership
 from replication.room_server import RoomServer
 from replication.rooms import DIAL_SECONDS, Guests, Rooms
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Caller, MethodTable
 from replication.schedule import Quotas, Rules
 from replication.sign_in import SignIn
+from replication.web_json import WebJson
 
 log = logging.getLogger("node.sbot")
 
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - compared with, not bound to
 """What to call a node that listens on every address, from this machine."""
 
 
@@ -126,6 +128,14 @@ class Sbot:
                 explainer=_explainer(store, replicator, blob_exchange, connections),
                 sign_in=sign_in,
                 inviting=inviting,
+                rooms=RoomMembership(
+                    keypair,
+                    store.database,
+                    rooms,
+                    WebJson(version=VERSION),
+                    hub=lambda: connections,
+                    wall=times.wall,
+                ),
                 doctor=Doctor(
                     directory, me=keypair.id, store=store, connections=connections, inviting=inviting, wall=times.wall
                 ).examine,

@@ -178,6 +178,31 @@ async def test_every_address_is_told_as_loopback_to_this_machine(tmp_path: Path)
             assert (await b.connections.dial(a.address)).id == a.id
 
 
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(("host", "shown"), [("::", "127.0.0.1"), ("::1", "!:!:1")])
+async def test_ipv6_is_dialled_listed_and_remembered(tmp_path: Path, host: str, shown: str) -> None:
+    async with opened(tmp_path / "a", host=host) as a, opened(tmp_path / "b") as b:
+        assert a.address.startswith(f"net:{shown}:")
+        port = a.address.split("~")[0].rpartition(":")[2]
+        for near in ("!:!:1", shown):
+            address = f"net:{near}:{port}~shs:{a.id[1:-8]}"
+            info = await b.connections.dial(address)
+            assert (info.id, info.address) == (a.id, address)
+            (incoming,) = (peer for peer in a.connections.peers() if peer.id == b.id)
+            assert incoming.address.startswith("[::1]:" if near == "!:!:1" else "127.0.0.1:")
+            assert address in [known.address for known in b.connections.remembered()]
+            await b.connections.disconnect(a.id)
+            await until(lambda: not [peer for peer in a.connections.peers() if peer.id == b.id])
+
+
 async def test_a_part_that_fails_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(self: Any) -> None:
         raise RuntimeError("oh")
