@@ -6,6 +6,7 @@ here; whether others far away get through, only they can tell, and no deployed p
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -56,11 +57,12 @@ async def examine(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) ->
     return found
 
 
-def offline(directory: DataDirectory) -> list[Check]:
-    """What can be looked at without a running node."""
+def offline(directory: DataDirectory, me: str | None = None, pid: int | None = None) -> list[Check]:
+    """What can be looked at without a running node; `me` and `pid` are of one that runs."""
     return [
         ("directory", _in_thread(lambda: file_checks.check_directory(directory))),
-        ("key", _in_thread(lambda: file_checks.check_key(directory))),
+        ("key", _in_thread(lambda: file_checks.check_key(directory, me))),
+        ("lock", _in_thread(lambda: file_checks.check_lock(directory, pid))),
         ("database", _in_thread(lambda: file_checks.check_database(directory.database))),
         ("disk", _in_thread(lambda: file_checks.check_disk(directory))),
     ]
@@ -92,7 +94,7 @@ class Doctor:
     async def examine(self) -> list[dict[str, Any]]:
         """All checks, one examination at a time; plain JSON values."""
         checks: list[Check] = [
-            *offline(self._directory),
+            *offline(self._directory, self._me, os.getpid()),
             ("clock", self._clock),
             ("listening", self._listening),
             ("reach-here", self._reach_here),
@@ -103,7 +105,6 @@ class Doctor:
             ("index", self._index),
             ("feed", self._feed),
         ]
-        checks[1] = ("key", _in_thread(lambda: file_checks.check_key(self._directory, self._me)))
         async with self._turn:
             return await examine(checks)
 

@@ -14,7 +14,8 @@ from typing import Final
 
 from node import keyfile
 from node.directory import DataDirectory
-from node.errors import KeyFileError
+from node.errors import KeyFileError, NodeError
+from node.lock import DirectoryLock
 
 __all__ = [
     "Finding",
@@ -23,6 +24,7 @@ __all__ = [
     "check_directory",
     "check_disk",
     "check_key",
+    "check_lock",
     "failed",
     "ok",
     "skipped",
@@ -79,6 +81,29 @@ def check_directory(directory: DataDirectory) -> Finding:
     if stat.S_IMODE(status.st_mode) & 0o077:
         return failed(f"Other users can look into {directory.root}.", f"chmod 0700 {directory.root}")
     return ok(f"{directory.root} is private and writable.")
+
+
+def check_lock(directory: DataDirectory, running: int | None = None) -> Finding:
+    """Whether exactly one process can use the directory: `running`, the pid of the node, or none."""
+    path = directory.lock
+    if running is None:
+        if not path.exists():
+            return ok("No node uses the directory.")
+        try:
+            DirectoryLock.acquire(path).release()
+        except NodeError as error:
+            return failed(str(error), "If its node does not answer, end that process; never remove the file.")
+        return ok("No node uses the directory.")
+    try:
+        held = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        held = error.strerror or "nothing"
+    if held != str(running):
+        return failed(
+            f"The node is process {running}, but {path} says {held[:40]!r}.",
+            "Somebody took the lock file away: a second node could start here and fork the feed. Restart this one.",
+        )
+    return ok(f"Process {running} holds the directory.")
 
 
 def check_key(directory: DataDirectory, running: str | None = None) -> Finding:

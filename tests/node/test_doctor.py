@@ -14,7 +14,8 @@ from node import file_checks
 from node.config import load
 from node.directory import DataDirectory
 from node.doctor import examine, offline
-from node.file_checks import Finding, State, check_database, check_directory, check_disk, check_key, ok
+from node.file_checks import Finding, State, check_database, check_directory, check_disk, check_key, check_lock, ok
+from node.lock import DirectoryLock
 from node.sbot import Sbot
 from replication.address import Address
 from tests.support.builders import keypair
@@ -40,6 +41,7 @@ async def test_a_sound_node(tmp_path: Path) -> None:
         assert states == {
             "directory": "ok",
             "key": "ok",
+            "lock": "ok",
             "database": "ok",
             "disk": "ok",
             "clock": "ok",
@@ -101,6 +103,17 @@ def test_damage_to_files(tmp_path: Path) -> None:
     directory.secret.write_text("{}")
     assert check_key(directory).state is State.FAILED
 
+    assert check_lock(directory).state is State.OK
+    lock = DirectoryLock.acquire(directory.lock)
+    assert check_lock(directory, os.getpid()).state is State.OK
+    assert "second node" in str(check_lock(directory, os.getpid() + 1).advice)
+    directory.lock.rename(directory.root / "away")
+    assert check_lock(directory, os.getpid()).state is State.FAILED
+    (directory.root / "away").rename(directory.lock)
+    assert check_lock(directory).state is State.FAILED
+    lock.release()
+    assert check_lock(directory).state is State.OK
+
     assert check_database(directory.database).state is State.SKIPPED
     directory.database.write_bytes(os.urandom(8192))
     assert "damaged" in check_database(directory.database).detail
@@ -132,7 +145,7 @@ def test_the_command_with_and_without_a_running_node(tmp_path: Path) -> None:
         assert done.code == int("failed" in found.values())
     stopped = run("doctor", "--path", str(tmp_path / "node"))
     states = {one["check"]: one["state"] for one in stopped.values}
-    assert states == {"directory": "ok", "key": "ok", "database": "ok", "disk": "ok", "node": "failed"}
+    assert states == {"directory": "ok", "key": "ok", "lock": "ok", "database": "ok", "disk": "ok", "node": "failed"}
     assert stopped.code == 1
     assert run("doctor", "now", "--path", str(tmp_path / "node")).code == 2
 
@@ -152,5 +165,5 @@ def test_a_database_that_takes_too_long_is_said_so(tmp_path: Path, monkeypatch: 
 
 async def test_files_are_looked_at_without_a_node(tmp_path: Path) -> None:
     found = await examine(offline(DataDirectory(tmp_path / "nothing")))
-    assert [one["check"] for one in found] == ["directory", "key", "database", "disk"]
+    assert [one["check"] for one in found] == ["directory", "key", "lock", "database", "disk"]
     assert found[0]["state"] == "failed"
