@@ -6,6 +6,7 @@ messages.
 """
 
 import asyncio
+import ipaddress
 import logging
 import socket
 import ssl
@@ -16,6 +17,7 @@ from typing import Protocol
 from replication.address import Address
 from replication.errors import DialFailed, DialTimeout, LocalError
 from replication.limits import DEFAULT_LIMITS, Limits
+from replication.racing import connect_first
 from replication.socket_stream import SocketStream, plain_error
 from replication.unix_socket import bind_unix, identity, listen_error, short_path
 
@@ -132,6 +134,8 @@ async def open_tcp(
     name = host if tls is not None else None
     try:
         async with asyncio.timeout(limits.dial_timeout if timeout is None else timeout):
+            if through is None and not _is_ip(host):
+                through = await connect_first(host, port)
             if through is not None:
                 made = await loop.create_connection(
                     lambda: SocketStream(limits), sock=through, ssl=tls, server_hostname=name
@@ -217,6 +221,14 @@ async def listen_unix(
     server.serve(listening, remove)
     await listening.start_serving()
     return server
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _bind_everywhere(port: int) -> socket.socket:
