@@ -29,9 +29,11 @@ from replication.errors import (
     DialFailed,
     DialTimeout,
     InvalidAddress,
+    InvalidAlias,
     InvalidInvite,
     InviteRefused,
     NoPublicAddress,
+    RoomFailed,
     TooManyInvites,
 )
 
@@ -65,6 +67,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "message-not-found": Kind(404, "This node does not have the message"),
     "feed-not-found": Kind(404, "This node does not know the feed"),
     "blob-missing": Kind(404, "This node does not have the blob"),
+    "room-not-found": Kind(404, "No such room"),
     "peer-not-found": Kind(404, "Not connected to this peer"),
     "sign-in-not-found": Kind(404, "No such challenge or session"),
     "method-not-found": Kind(404, "No such method"),
@@ -92,6 +95,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "unbox-failed": Kind(422, "The released key is not this message's"),
     "blob-mismatch": Kind(422, "The bytes are those of another blob"),
     "method-is-duplex": Kind(422, "The method cannot be called over HTTP"),
+    "alias-unusable": Kind(422, "The alias cannot be used"),
     "invite-refused": Kind(422, "The other node does not take the invite"),
     "rpc-failed": Kind(422, "The method answered with an error"),
     "idempotency-key-reused": Kind(422, "The Idempotency-Key was used for another body"),
@@ -101,6 +105,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "internal-error": Kind(500, "The node failed"),
     "handshake-failed": Kind(502, "No connection to the peer came about"),
     "sign-in-failed": Kind(502, "The other node did not answer as it should"),
+    "room-failed": Kind(502, "The room did not do it"),
     "store-failed": Kind(503, "The node's store failed"),
     "stopping": Kind(503, "The node is stopping"),
     "dial-timeout": Kind(504, "The peer did not answer in time"),
@@ -211,6 +216,14 @@ def _refused(error: InviteRefused) -> Problem:
     return Problem("invite-refused", str(error))
 
 
+def _alias(error: InvalidAlias) -> Problem:
+    return Problem("alias-unusable", str(error))
+
+
+def _room(error: RoomFailed) -> Problem:
+    return Problem("room-failed", str(error))
+
+
 def _dial(error: DialFailed) -> Problem:
     return Problem("handshake-failed", str(error), step=error.step, reason=error.reason)
 
@@ -236,6 +249,8 @@ TABLE: Final[Mapping[type[Exception], Callable[..., Problem]]] = {
     NoPublicAddress: _hidden,
     TooManyInvites: _invites,
     InviteRefused: _refused,
+    InvalidAlias: _alias,
+    RoomFailed: _room,
     DialFailed: _dial,
     DialTimeout: _dial_timeout,
 }

@@ -766,6 +766,59 @@ class AcceptedInvite(Shape):
     messages: list[str] = Field(description="Ids of what we published: that we follow it, and where it is")
 
 
+# --- rooms ------------------------------------------------------------------------------------------------------------
+
+
+class JoinRoomBody(Shape):
+    """One of the two."""
+
+    address: str | None = Field(default=None, max_length=4096, description="The room's address")
+    invite: str | None = Field(default=None, max_length=4096, description="A link that the room gave out")
+
+
+class OwnAlias(Shape):
+    alias: str
+    url: str = Field(description="The page of the room that leads to us")
+
+
+class Room(Shape):
+    id: str
+    address: str
+    name: str
+    joined: int | None = Field(description="Milliseconds since 1970; null: we are in it and did not join it")
+    connected: bool
+    version: int | None = Field(description="1 or 2; null while we are not connected")
+    membership: bool | None = Field(description="Does the room count us among its members; null: it does not say")
+    features: list[str]
+    attendants: list[str] = Field(description="Who else is in it now")
+    aliases: list[OwnAlias] = Field(description="Our names in it")
+    refused: str = Field(description="Why it does not tell who is in it; empty: it does")
+
+
+class RoomList(Shape):
+    items: list[Room]
+    next: str | None
+
+
+class AliasBody(Shape):
+    """A name to be taken."""
+
+    alias: str = Field(max_length=80, description="Letters a-z, digits, inner hyphens")
+
+
+class AliasLinkBody(Shape):
+    """A link that leads to an alias."""
+
+    link: str = Field(min_length=1, max_length=4096, description="A page of a room, or ssb:experimental?action=…")
+
+
+class ConsumedAlias(Shape):
+    alias: str
+    user: str
+    room: str
+    address: str = Field(description="Where the room is")
+
+
 # --- webhooks ---------------------------------------------------------------------------------------------------------
 
 
@@ -1022,6 +1075,28 @@ class ReplicatingPeer(BaseModel):
 
 class Replication(Sync):
     peers: list[ReplicatingPeer]
+
+
+class PreviewHop(Shape):
+    hops: int
+    feeds: int
+    unknown_feeds: int
+    messages: int
+
+
+class Preview(Shape):
+    """What another number of hops would fetch, reckoned by what is known."""
+
+    hops: int
+    hops_now: int
+    feeds: int = Field(description="How many more feeds")
+    fewer_feeds: int = Field(description="Feeds that would no longer be replicated")
+    unknown_feeds: int = Field(description="Of the new ones: no peer has said how long they are; the mean counts")
+    messages: int
+    bytes: int
+    blobs: int
+    blob_bytes: int
+    by_hop: list[PreviewHop]
 
 
 class PeerClaim(Shape):

@@ -72,6 +72,7 @@ GET /v1/profiles/{id}/follows
 GET /v1/profiles/{id}/followers
 GET /v1/profiles/{id}/blocks
 GET /v1/mutes
+GET /v1/rooms
 GET /v1/names
 GET /v1/search
 GET /v1/resolve
@@ -81,6 +82,7 @@ GET /v1/blobs/{id}/references
 GET /v1/peers
 GET /v1/peers/known
 GET /v1/replication
+GET /v1/replication/preview
 GET /v1/replication/{id}
 GET /v1/why/{id}
 GET /v1/auth/challenges/{id}
@@ -121,6 +123,11 @@ POST /v1/invites
 POST /v1/invites/accept
 POST /v1/invites/qr
 DELETE /v1/invites/{id}
+POST /v1/rooms
+DELETE /v1/rooms/{id}
+POST /v1/rooms/{id}/aliases
+DELETE /v1/rooms/{id}/aliases/{alias}
+POST /v1/aliases/consume
 GET /v1/webhooks
 POST /v1/webhooks
 GET /v1/webhooks/{id}

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from api.webhooks import Webhooks
 from feeds import hiding
-from feeds.blobs import Blobs
+from feeds.blobs import Blobs, BlobTotals
 from feeds.database import Database
 from feeds.indexer import Indexer
 from feeds.ingest import Ingest
@@ -23,6 +23,7 @@ from feeds.views.social_graph import SocialGraph
 from replication.inviting import Inviting
 from replication.offline import Bundles
 from replication.peer_info import KnownPeer, PeerEvent, PeerInfo, Traffic
+from replication.room_membership import RoomMembership
 from replication.rpc.calls import Kind, Name
 from replication.rpc.connection import RpcConnection
 from replication.sign_in import SignIn
@@ -71,6 +72,8 @@ class Replication(Protocol):
     def status(self) -> Mapping[str, Any]: ...
 
     def feed_status(self, feed: str) -> Mapping[str, Any]: ...
+
+    def preview(self, hops: int, blobs: BlobTotals) -> Mapping[str, Any]: ...
 
     async def request(self, feed: str, wanted: bool) -> None: ...
 
@@ -148,6 +151,7 @@ class Services:
     rpc: Rpc
     sign_in: SignIn
     inviting: Inviting
+    rooms: RoomMembership
     doctor: Callable[[], Awaitable[list[dict[str, Any]]]]
     """Every check with what came out, as plain JSON values."""
     webhooks: Webhooks

@@ -44,10 +44,11 @@ from feeds.views.timeline import Timeline
 from feeds.views.votes import Votes
 from replication.migrations import REPLICATION
 from replication.offline import Bundles
+from replication.room_membership import ROOMS
 
 log = logging.getLogger("node.store")
 
-COMPONENTS = (FEEDS, PUBLISHING, OPENINGS, BLOBS, REPLICATION, IDEMPOTENCY, TOKENS, WEBHOOKS)
+COMPONENTS = (FEEDS, PUBLISHING, OPENINGS, BLOBS, REPLICATION, ROOMS, IDEMPOTENCY, TOKENS, WEBHOOKS)
 RETRY_VIEWS = 60.0
 
 

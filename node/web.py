@@ -20,6 +20,7 @@ from replication.explaining import Explainer
 from replication.inviting import Inviting
 from replication.local_calls import LocalCalls
 from replication.replicator import Clocks, Replicator
+from replication.room_membership import RoomMembership
 from replication.rpc.methods import MethodTable
 from replication.sign_in import SignIn
 
@@ -58,6 +59,7 @@ def http_server(
     explainer: Explainer,
     sign_in: SignIn,
     inviting: Inviting,
+    rooms: RoomMembership,
     doctor: Callable[[], Awaitable[list[dict[str, Any]]]],
     webhooks: Webhooks,
     table: MethodTable,
@@ -84,6 +86,7 @@ def http_server(
         rpc=LocalCalls(table),
         sign_in=sign_in,
         inviting=inviting,
+        rooms=rooms,
         doctor=doctor,
         webhooks=webhooks,
         now=clocks.wall,

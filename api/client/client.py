@@ -22,6 +22,7 @@ from api.client.shapes import (
     BlobAdded,
     Channel,
     Connected,
+    ConsumedAlias,
     Deleted,
     DryRun,
     Feed,
@@ -34,11 +35,13 @@ from api.client.shapes import (
     NewInvite,
     NewToken,
     NewWebhook,
+    OwnAlias,
     Peer,
     PrivateThread,
     Profile,
     Replication,
     Resolved,
+    Room,
     Status,
     Thread,
     ThreadSummary,
@@ -352,6 +355,10 @@ class Client:
         """What we have of a feed, what each peer says it has, what is waited for."""
         return cast(dict[str, Any], self._get(f"/v1/replication/{escaped(feed)}"))
 
+    def preview(self, hops: int) -> dict[str, Any]:
+        """What another number of hops would fetch."""
+        return cast(dict[str, Any], self._get("/v1/replication/preview", {"hops": hops}))
+
     def why(self, id: str) -> Why:
         """Why a feed, message or blob is fetched, or is not, and what would change that."""
         return cast(Why, self._get(f"/v1/why/{escaped(id)}"))
@@ -418,6 +425,31 @@ class Client:
     def accept_invite(self, invite: str) -> AcceptedInvite:
         """Redeem the code of another node: it follows us, and we follow it. May take a minute."""
         return cast(AcceptedInvite, self._post("/v1/invites/accept", {"invite": invite}))
+
+    def rooms(self) -> Iterator[Room]:
+        """Rooms, and who is in them."""
+        return self._list("/v1/rooms")
+
+    def join_room(self, text: str) -> Room:
+        """Join a room by its address, or by an invite of any kind."""
+        link = text.strip().startswith(("http", "ssb:"))
+        return cast(Room, self._post("/v1/rooms", {"invite" if link else "address": text}))
+
+    def leave_room(self, room: str) -> None:
+        """Hang up on a room and forget it."""
+        self._connection.request("DELETE", f"/v1/rooms/{escaped(room)}")
+
+    def register_alias(self, room: str, alias: str) -> OwnAlias:
+        """Take a name in a room."""
+        return cast(OwnAlias, self._post(f"/v1/rooms/{escaped(room)}/aliases", {"alias": alias}))
+
+    def revoke_alias(self, room: str, alias: str) -> None:
+        """Give a name in a room back."""
+        self._connection.request("DELETE", f"/v1/rooms/{escaped(room)}/aliases/{escaped(alias)}")
+
+    def consume_alias(self, link: str) -> ConsumedAlias:
+        """Connect to whom a link of an alias leads to."""
+        return cast(ConsumedAlias, self._post("/v1/aliases/consume", {"link": link}))
 
     def doctor(self) -> dict[str, Any]:
         """What is wrong with the node: `{"ok", "checks": [{"check", "state", "detail", "advice"}]}`."""

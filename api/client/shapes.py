@@ -7,6 +7,7 @@ __all__ = [
     "BlobAdded",
     "Channel",
     "Connected",
+    "ConsumedAlias",
     "Deleted",
     "DryRun",
     "Feed",
@@ -21,12 +22,14 @@ __all__ = [
     "NewInvite",
     "NewToken",
     "NewWebhook",
+    "OwnAlias",
     "Page",
     "Peer",
     "PrivateThread",
     "Profile",
     "Replication",
     "Resolved",
+    "Room",
     "Snippet",
     "Status",
     "Thread",
@@ -331,6 +334,34 @@ class AcceptedInvite(TypedDict):
     address: str
     already: bool
     messages: list[str]
+
+
+class OwnAlias(TypedDict):
+    alias: str
+    url: str
+
+
+class Room(TypedDict):
+    """`joined` in milliseconds since 1970, None if we are in it and did not join it."""
+
+    id: str
+    address: str
+    name: str
+    joined: int | None
+    connected: bool
+    version: int | None
+    membership: bool | None
+    features: list[str]
+    attendants: list[str]
+    aliases: list[OwnAlias]
+    refused: str
+
+
+class ConsumedAlias(TypedDict):
+    alias: str
+    user: str
+    room: str
+    address: str
 
 
 class Webhook(TypedDict):

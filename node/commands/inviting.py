@@ -7,6 +7,7 @@ from api.pasted import read_pasted
 from api.qr import blocks
 from node.commands.catalogue import Invocation
 from node.commands.local import Local, local
+from node.commands.rooms import consume_alias, join_room
 from node.commands.tokens import day, span
 from node.errors import UsageError
 from node.output import clean
@@ -105,7 +106,13 @@ def _connect(here: Local, address: str) -> None:
         here.value(dict(connected))
 
 
-WAYS: Final[Mapping[str, Callable[[Local, str], None]]] = {"invite": _accept, "address": _connect}
+WAYS: Final[Mapping[str, Callable[[Local, str], None]]] = {
+    "invite": _accept,
+    "address": _connect,
+    "room-invite": join_room,
+    "alias": consume_alias,
+    "alias-link": consume_alias,
+}
 """What to do with a pasted text, by what `api.pasted` says it is."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from fastapi import FastAPI
@@ -19,20 +19,24 @@ from api.tokens import TOKENS
 from api.webhook_schedule import Patience
 from api.webhook_store import WEBHOOKS
 from api.webhooks import Webhooks
-from feeds.blobs import BLOBS, BlobLimits, Blobs
+from feeds.blobs import BLOBS, BlobLimits, Blobs, BlobTotals
 from feeds.errors import FeedsError, SequenceMismatch
 from feeds.message import JsonValue
 from replication.address import Address
 from replication.address_book import Remembered
-from replication.errors import DialFailed, InvalidAddress, ReplicationError
+from replication.errors import DialFailed, InvalidAddress, ReplicationError, RoomFailed
 from replication.inviting import Inviting
 from replication.local_calls import LocalCalls
 from replication.migrations import REPLICATION
 from replication.offline import Bundles
 from replication.peer import Peer
 from replication.peer_info import Direction, KnownPeer, PeerEvent, PeerInfo, PeerState, Traffic
+from replication.preview import Means, preview
+from replication.room_membership import ROOMS, RoomMembership
+from replication.rooms import Hub, Rooms
 from replication.rpc.methods import MethodTable
 from replication.sign_in import SignIn
+from replication.web_json import WebJson
 from tests.support.stores import Store, Ticking, open_store
 
 TOKEN = "a-token-that-is-only-for-tests"
@@ -141,6 +145,9 @@ class FakeReplication:
             "peers": [],
         }
 
+    def preview(self, hops: int, blobs: BlobTotals) -> Mapping[str, Any]:
+        return preview(hops, 3, {}, 0, Means(0, 0, 0, blobs.blobs, blobs.blobs, blobs.bytes))
+
     async def request(self, feed: str, wanted: bool) -> None:
         self.requests[feed] = wanted
 
@@ -245,11 +252,56 @@ class Api:
         )
 
 
+class FakeRoomHub:
+    """A hub of a node that has no network."""
+
+    def rpc_of(self, peer: str) -> None:
+        return None
+
+    def remembered(self) -> list[Remembered]:
+        return []
+
+    async def reach(self, peer: str) -> PeerInfo:
+        raise InvalidAddress(f"no address of {peer} is known")
+
+    async def dial(self, address: str) -> PeerInfo:
+        raise DialFailed("connect", "nobody answers")
+
+    async def disconnect(self, peer: str) -> bool:
+        return False
+
+    async def forget(self, address: str) -> bool:
+        return False
+
+    async def remember(self, address: str, source: str = "manual", *, auto: bool = True, kind: str = "") -> Remembered:
+        return Remembered(address, "", source, auto, 1, kind=kind)
+
+    async def set_kind(self, address: str, kind: str) -> None:
+        """Nothing is remembered."""
+
+
+def _rooms(store: Store, clock: Callable[[], float]) -> RoomMembership:
+    """Rooms of a node that reaches nobody; the web is not asked either."""
+    hub = FakeRoomHub()
+    rooms = Rooms(store.own.id, is_following=store.graph.is_following)
+    rooms.attach(cast(Hub, hub))
+    return RoomMembership(store.own, store.database, rooms, NoWeb(version="1.2.3"), hub=lambda: hub, wall=clock)
+
+
+class NoWeb(WebJson):
+    """No network."""
+
+    async def _ask(self, method: str, url: str, body: bytes | None) -> dict[str, Any]:
+        raise RoomFailed("there is no network")
+
+
 @asynccontextmanager
 async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncIterator[Api]:
     """A node's HTTP side over the store in a folder."""
     clock = Ticking()
-    async with open_store(folder, components=[REPLICATION, IDEMPOTENCY, TOKENS, WEBHOOKS, BLOBS], now=clock) as store:
+    async with open_store(
+        folder, components=[REPLICATION, ROOMS, IDEMPOTENCY, TOKENS, WEBHOOKS, BLOBS], now=clock
+    ) as store:
         peers, replication, methods = FakePeers(), FakeReplication(), MethodTable()
         blobs = await Blobs.open(folder / "blobs", store.database, now=clock, limits=BlobLimits(max_size=BLOB_SIZE))
         webhooks = await Webhooks.open(
@@ -301,6 +353,7 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             rpc=LocalCalls(methods),
             sign_in=SignIn(store.own, now=clock),
             inviting=inviting,
+            rooms=_rooms(store, clock),
             doctor=examined,
             webhooks=webhooks,
             now=clock,
