@@ -163,6 +163,7 @@ class Connections:
                 server = await listen_tcp(host, port, self._answer_websocket, limits=self._limits)
                 self._servers.append(server)
                 self._web_addresses += [_web_address(*bound, self._public) for bound in server.addresses]
+                logger.info("listening for WebSockets at %s", ", ".join(self._web_addresses))
             if socket_path is not None:
                 self._servers.append(await listen_local(socket_path, self._config, self._serve_local))
         except BaseException:

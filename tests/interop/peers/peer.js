@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict'
 // One JavaScript SSB node, driven over standard input and output (lib/console.js).
-// usage: peer.js '{"stack": "server"|"db2", "dir": PATH, "networkKey"?, "hmacKey"? (server), "hops"?, "ebt"?, "scheduler"?, "room"? (db2: as a client)}'
+// usage: peer.js '{"stack": "server"|"db2", "dir": PATH, "networkKey"?, "hmacKey"? (server), "hops"?, "ebt"?, "scheduler"?, "ws"?, "room"? (db2: as a client)}'
 // It first tells {"notice": "ready", "id", "address"}.
 const { tell, lines, serve, promised } = require('./lib/console')
 const tap = require('./lib/tap')
@@ -51,7 +51,8 @@ function method (root, name) {
 }
 
 async function main () {
-  const peer = start({ ...options, port: await freePort() })
+  const wsPort = options.ws ? await freePort() : undefined
+  const peer = start({ ...options, port: await freePort(), wsPort })
   const have = {}
   const waiting = new Set()
   let watching = false
@@ -164,7 +165,8 @@ async function main () {
     rpc.once('closed', () => tell({ notice: 'closed', peer: rpc.id }))
   })
   await ready
-  tell({ notice: 'ready', id: peer.keys.id, address: peer.address })
+  const ws = wsPort && `ws://127.0.0.1:${wsPort}~shs:${peer.keys.public.replace('.ed25519', '')}`
+  tell({ notice: 'ready', id: peer.keys.id, address: peer.address, ws })
 }
 
 main().catch((err) => {

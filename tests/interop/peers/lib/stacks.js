@@ -21,15 +21,24 @@ function settings (o, keys) {
     connections: {
       incoming: {
         net: [{ scope: o.invites ? 'private' : 'device', transform: 'shs', host: HOST, port: o.port }],
+        ...(o.wsPort ? { ws: [{ scope: 'device', transform: 'shs', host: HOST, port: o.wsPort }] } : {}),
         ...(o.room ? { tunnel: [{ scope: 'public', transform: 'shs' }] } : {})
       },
-      outgoing: { net: [{ transform: 'shs' }], ...(o.room ? { tunnel: [{ transform: 'shs' }] } : {}) }
+      outgoing: { net: [{ transform: 'shs' }], ...(o.wsPort ? { ws: [{ transform: 'shs' }] } : {}), ...(o.room ? { tunnel: [{ transform: 'shs' }] } : {}) }
     },
     timers: { connection: 0, reconnect: 5000, ping: 5 * 60e3, handshake: 15e3, inactivity: 10 * 60e3 },
     timeout: 0,
     friends: { dunbar: 150, hops: o.hops },
     logging: { level: 'error' }
   }
+}
+
+// WebSockets by multiserver's own plugin, as nodes with ssb-ws have them.
+const webSockets = {
+  name: 'web-sockets',
+  version: '1.0.0',
+  manifest: {},
+  init: (ssb) => ssb.multiserver.transport({ name: 'ws', create: require('multiserver/plugins/ws') })
 }
 
 class Peer {
@@ -70,6 +79,7 @@ class ServerPeer extends Peer {
     if (o.invites) plugins.push('ssb-invite')
     const stack = require('ssb-server')
     for (const name of plugins) stack.use(nested(name))
+    if (o.wsPort) stack.use(webSockets)
     const ssb = stack({
       ...settings(o, keys),
       gossip: { connections: 3, autopopulate: false, pub: false, local: false, friends: false, seed: false, global: false },
@@ -124,6 +134,7 @@ class Db2Peer extends Peer {
     const config = settings(o, keys)
     const stack = require('secret-stack')({ caps: config.caps })
     for (const name of plugins) stack.use(require(name))
+    if (o.wsPort) stack.use(webSockets)
     const ssb = stack({
       ...config,
       conn: { autostart: false, populatePubs: false },
