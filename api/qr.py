@@ -15,7 +15,7 @@ def svg(text: str) -> bytes:
 
 
 def blocks(text: str) -> list[str]:
-    """Lines of half blocks, dark on light whatever the terminal's colours are."""
+    """Lines of half blocks, as a terminal with light letters on dark ground shows them; scanners read both ways."""
     out = io.StringIO()
     segno.make_qr(text, error="l").terminal(out=out, border=2, compact=True)
     return out.getvalue().splitlines()
