@@ -145,35 +145,3 @@ async def test_we_call_their_methods(lab: Lab, stack: Stack) -> None:
         assert isinstance(answer, int)
         assert abs(answer - time.time() * 1000) < 10_000
         await ping.end()
-
-
-@pytest.mark.parametrize("way", ["unix socket", "port and own key"])
-async def test_a_program_for_the_old_sbot_attaches_and_works(lab: Lab, way: str) -> None:
-    ours = await lab.ours()
-    program = await lab.program()
-    remote = f"unix:{ours.path / 'socket'}~noauth" if way == "unix socket" else ours.address
-    await program.call("attach", dir=str(ours.path), remote=remote, networkKey=lab.network_key)
-
-    async def ask(method: str, *args: Any, kind: str = "async", take: int | None = None) -> Any:
-        return await program.call("call", method=method, args=args, kind=kind, **({"take": take} if take else {}))
-
-    assert await ask("whoami") == {"id": ours.id}
-    message = await ask("publish", {"type": "post", "text": "from an old program"})
-    assert message["value"]["author"] == ours.id
-    assert message["value"]["content"] == {"type": "post", "text": "from an old program"}
-    assert (await ask("get", message["key"])) == message["value"]
-    await ask("publish", {"type": "vote", "vote": {"link": message["key"], "value": 1}})
-    log = await ask("createLogStream", {"limit": 10}, kind="source")
-    assert [item["value"]["sequence"] for item in log] == [1, 2]
-    assert log[0]["key"] == message["key"]
-    newest = await ask("createLogStream", {"reverse": True, "limit": 1}, kind="source")
-    assert [item["value"]["sequence"] for item in newest] == [2]
-    assert [item["value"]["sequence"] for item in await ask("messagesByType", "vote", kind="source")] == [2]
-    assert len(await ask("createUserStream", {"id": ours.id}, kind="source")) == 2
-    assert len(await ask("createFeedStream", {}, kind="source")) == 2
-    links = await ask("links", {"dest": message["key"]}, kind="source")
-    assert [link["dest"] for link in links] == [message["key"]]
-    assert await ask("getVectorClock") == {ours.id: 2}
-    latest = await ask("getLatest", ours.id)
-    assert latest["value"]["sequence"] == 2
-    assert await ours.clock() == {ours.id: 2}
