@@ -88,7 +88,7 @@ class Discovery:
         rounds, listen_at = 0, self._now()
         try:
             while True:
-                found = list(self._list(self._host))
+                found = self._look()
                 if found != self._interfaces:
                     self._interfaces, rounds = found, 0
                     listen_at = self._now()  # the IPv6 group is joined on each interface
@@ -103,6 +103,13 @@ class Discovery:
         finally:
             for ear in self._ears.values():
                 ear.close()
+
+    def _look(self) -> list[Interface]:
+        try:
+            return list(self._list(self._host))
+        except OSError as error:  # no descriptors left, for one
+            logger.debug("cannot list the network interfaces: %s", plain_error(error))
+            return []
 
     # ---- telling
 
@@ -144,19 +151,18 @@ class Discovery:
                 self._join(transport)
 
     async def _open(self, ipv6: bool, port: int) -> None:
+        boxed = port == self._ports.boxed
+        loop = asyncio.get_running_loop()
         try:
-            sock = _ear(port, ipv6=ipv6)
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: _Ear(lambda packet, source: self._hear(packet, source, boxed=boxed)), sock=_ear(port, ipv6=ipv6)
+            )
         except OSError as error:
             if (ipv6, port) not in self._deaf and (not ipv6 or any(each.ipv6 for each in self._interfaces)):
                 self._deaf.add((ipv6, port))
                 logger.warning("cannot hear neighbours on UDP port %d: %s", port, plain_error(error))
             return
         self._deaf.discard((ipv6, port))
-        boxed = port == self._ports.boxed
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Ear(lambda packet, source: self._hear(packet, source, boxed=boxed)), sock=sock
-        )
         self._ears[ipv6, port] = transport
 
     def _join(self, transport: asyncio.DatagramTransport) -> None:

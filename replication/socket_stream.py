@@ -208,6 +208,8 @@ def plain_error(error: BaseException) -> str:
     """The reason of an operating system error in its own words, without numbers and paths."""
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
+    if isinstance(error, socket.gaierror) and error.strerror:
+        return error.strerror  # its numbers are its own
     return str(error) or type(error).__name__
 
 

@@ -167,3 +167,16 @@ async def test_interfaces_come_and_go(ports: Ports, caplog: pytest.LogCaptureFix
         await until(lambda: a.staged and b.staged)
     told = [record.message for record in caplog.records if "cannot announce" in record.message]
     assert len(told) == 2, told
+
+
+async def test_interfaces_that_cannot_be_listed_are_asked_for_again(ports: Ports) -> None:
+    rounds = count()
+
+    def interfaces(_: str) -> list[Interface]:
+        if next(rounds) < 3:
+            raise OSError(24, "too many open files")
+        return [LOOPBACK]
+
+    a, b = Party("a", ports, interfaces=interfaces), Party("b", ports)
+    with running(a, b):
+        await until(lambda: a.staged and b.staged)

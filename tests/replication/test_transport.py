@@ -435,3 +435,12 @@ async def test_a_memory_pair_holds_the_writer_back() -> None:
     far.abort()
     with pytest.raises(ConnectionClosed, match="cut"):
         await near.read()
+
+
+async def test_an_unknown_host_name_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", unknown)
+    with pytest.raises(DialFailed, match=r"^connect: no\.example port 8008: Name or service not known$"):
+        await open_tcp("no.example", 8008)
