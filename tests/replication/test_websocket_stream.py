@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from replication.peer_info import Direction
 from replication.transport import ByteStream, listen_tcp
 from replication.websocket_stream import WebSocketStream, answer_websocket, open_websocket
 from tests.support.peers import Node, key, open_node, until
+from tests.support.tls import contexts
 
 SMALL = Limits(websocket_frame=1000, websocket_hollow_frames=20, handshake_timeout=0.3)
 
@@ -211,6 +214,55 @@ async def test_two_nodes_meet_over_a_websocket(tmp_path: Path) -> None:
         assert (seen.direction, seen.source) == (Direction.INCOMING, "websocket")
         assert await a.connections.disconnect(b.id)
         await until(lambda: b.connections.connected(a.id) is None)
+
+
+@asynccontextmanager
+async def tls_in_front(target: str, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """What people put in front of their nodes: TLS here, plain TCP to the node. Its port."""
+    port = int(target.split("~")[0].rsplit(":", 1)[1])
+    tasks: list[asyncio.Task[None]] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        node_reader, node_writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                while data := await source.read(65536):
+                    sink.write(data)
+                    await sink.drain()
+            sink.close()
+
+        tasks.append(asyncio.create_task(pump(node_reader, writer)))
+        tasks.append(asyncio.create_task(pump(reader, node_writer)))
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await asyncio.wait_for(asyncio.gather(*tasks), 5)
+
+
+async def test_two_nodes_meet_over_tls_and_only_with_a_certificate_that_is_trusted(tmp_path: Path) -> None:
+    theirs, trusting = contexts(tmp_path)
+    async with open_node(tmp_path, "a") as a, open_node(tmp_path, "b") as b:
+        async with tls_in_front(await listening(b), theirs) as port:
+            address = f"wss://localhost:{port}~shs:{b.id[1:-8]}"
+            a.connections.add_dialler("wss", diallers()["wss"])
+            with pytest.raises(DialFailed, match=r"tls: localhost port .*self.signed certificate"):
+                await a.connections.dial(address)
+            a.connections.add_dialler("wss", diallers(tls=trusting)["wss"])
+            with pytest.raises(DialFailed, match=r"tls: .*not valid for '127.0.0.1'"):
+                await a.connections.dial(address.replace("localhost", "127.0.0.1"))
+            await a.follow(b.id)
+            for number in range(20):
+                await b.post(f"{number} " + "x" * 5000)
+            assert (await a.connections.dial(address)).id == b.id
+            await until(lambda: a.clock().get(b.id) == 20)
+            await a.connections.disconnect(b.id)
+            await until(lambda: b.connections.connected(a.id) is None)
+        with pytest.raises(DialFailed, match=r"tls|connect"):  # a port without TLS
+            await diallers(tls=trusting)["wss"](Address("wss", ("//127.0.0.1", b.address.split(":")[2][:-4]), None))
 
 
 async def test_a_node_stops_though_a_caller_dawdles(tmp_path: Path) -> None:
