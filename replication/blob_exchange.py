@@ -309,8 +309,10 @@ class BlobExchange:
             logger.exception("getting %s from %s failed", get.blob, get.peer)
             self._machine.failed(get.number, Fault.LOCAL, "internal error", self._now())
         else:
-            self._on_spent(get.peer, self._blobs.size(get.blob) or 0)
             self._machine.got(get.number, self._now())
+        finally:  # the news that the blob is here may end this task before anything else does
+            with suppress(FeedsError):
+                self._on_spent(get.peer, self._blobs.size(get.blob) or 0)
         self._pump()
 
     async def _pushed(self, blob: str) -> None:

@@ -76,6 +76,7 @@ class Explainer:
             offers=list(offers.values()),
             failure=self._failure(feed, sequence, explanation.wanted),
             budget=self._replicator.spending.reason(self._replicator.hop_of(feed)) if explanation.wanted else None,
+            later=self._replicator.waits_for_near(feed),
             blockers=[peer for peer in status.peers if not self._replicator.may_serve(feed, peer)],
         )
 

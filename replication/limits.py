@@ -65,6 +65,7 @@ class Limits:
     # EBT
     ebt_feeds_per_note: int = 1000
     ebt_feeds_remembered: int = 5000
+    ebt_feeds_heard_of: int = 10_000
     ebt_note_max: int = 2**31 - 1
     ebt_bad_entries: int = 100
 

@@ -18,6 +18,8 @@ from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
 DEFAULT_HOPS: Final = 3
+FURTHEST: Final = 1 << 30
+"""More hops than any feed is away."""
 _NOBODY: Final[frozenset[str]] = frozenset()
 
 

@@ -11,8 +11,10 @@ import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
+from feeds.blobs import BlobTotals
 from feeds.database import Database
 from feeds.errors import InvalidMessage, StoreError
 from feeds.formats.base import FeedFormat
@@ -29,7 +31,9 @@ from replication.ebt.state import EbtState
 from replication.exchange import Exchange
 from replication.growth import Growth
 from replication.limits import DEFAULT_LIMITS, Limits
+from replication.near_first import NearFirst
 from replication.policy import Explanation, Policy
+from replication.preview import Means, More, preview
 from replication.progress import Rate
 from replication.rpc.connection import RpcConnection
 from replication.why import Failure
@@ -85,17 +89,20 @@ class Replicator:
         self._limits = limits
         self._policy = policies.nothing(me)
         self._nearest: list[str] | None = None
+        self._count_near = 0
         self._exchanges: dict[RpcConnection, Exchange] = {}
         self._failures: dict[str, Failure] = {}
         self._refused: list[Callable[[Collection[str]], None]] = []
         self._graph_changed = asyncio.Event()
         self.spending = Spending(budgets or Budgets(), clocks.wall(), keys=limits.budget_keys)
         self._paused: frozenset[str] = frozenset()
+        self._near_first = NearFirst()
         self._rate = Rate(clocks.now(), log.position)
         self.ebt = EbtDriver(
             EbtState(
                 notes_per_frame=limits.ebt_feeds_per_note,
                 refusals=limits.ebt_feeds_remembered,
+                heard_of=limits.ebt_feeds_heard_of,
                 bad_entries=limits.ebt_bad_entries,
             ),
             log=log,
@@ -314,6 +321,7 @@ class Replicator:
         """Every wanted feed, the nearest first."""
         if self._nearest is None:
             self._nearest = policies.compare(policies.nothing(self.me), self._policy).wanted
+            self._count_near = sum(1 for feed in self._nearest if self.hop_of(feed) <= 1)
         return self._nearest
 
     def _wanted_from(self, peer: str) -> list[str]:
@@ -350,6 +358,10 @@ class Replicator:
             return 0
         return 1 if feed in self._policy.requests else max(1, self._policy.hops.get(feed, 1))
 
+    def waits_for_near(self, feed: str) -> bool:
+        """Whether a feed is not asked for at present because nearer ones come first."""
+        return self._near_first.waiting and feed in self._policy.wanted and self.hop_of(feed) > 1
+
     def _spend(self, peer: str, texts: Sequence[bytes]) -> None:
         """Messages came from a peer."""
         if not self.spending.budgets:
@@ -369,11 +381,12 @@ class Replicator:
             self._apply_budget()
 
     def _apply_budget(self) -> None:
-        """Pause and resume feeds and peers as the budgets of today say."""
+        """Pause and resume feeds and peers as the budgets of today say, and as near feeds go first."""
         spending, state, now = self.spending, self.ebt.state, self._clocks.now()
-        if not spending.budgets:
+        if not (spending.budgets or self._near_first.waiting or self._paused):
             return
-        held = {feed for feed in self._policy.wanted if spending.hop_spent(self.hop_of(feed))}
+        nearest = 1 if self._near_first.waiting else policies.FURTHEST
+        held = {feed for feed in self._policy.wanted if (hop := self.hop_of(feed)) > nearest or spending.hop_spent(hop)}
         before, self._paused = self._paused, frozenset(held)
         for feed in self._paused - before:
             state.pause(feed, True, now)
@@ -417,7 +430,11 @@ class Replicator:
         while True:
             await asyncio.sleep(1.0)
             self._rate.measure(self._clocks.now(), self._log.position)
-            if self.spending.begin_day(self._clocks.wall()):
+            waited = self._near_first.waiting
+            near = islice(self.wanted, self._count_near)
+            if self.spending.begin_day(self._clocks.wall()) | (
+                self._near_first.look(self._clocks.now(), self.ebt.state.missing(near)) is not waited
+            ):
                 self._apply_budget()
             await self._save_spending()
 
@@ -433,6 +450,31 @@ class Replicator:
         messages["per_second"] = round(self._rate.per_second, 1)
         messages["seconds_left"] = self._rate.left(messages["missing"]) if messages["missing"] else 0
         return found
+
+    def preview(self, hops: int, blobs: BlobTotals) -> dict[str, Any]:
+        """What would be fetched with another number of hops; plain JSON values."""
+        policy = self._policy
+        distances = self._graph.hops(self.me, hops)
+        wanted = policies.evaluate(
+            self.me, hops=distances, blocks=policy.blocks, requests=self._requests, max_hops=hops
+        ).wanted
+        more = {
+            feed: More(distances.get(feed, 1), self._offered(feed), self._log.sequence(feed))
+            for feed in wanted - policy.wanted
+        }
+        held = [info for info in self._log.feeds() if info.sequence]
+        means = Means(
+            len(held),
+            sum(info.sequence for info in held),
+            sum(info.bytes for info in held),
+            blobs.blobs + blobs.wants,
+            blobs.blobs,
+            blobs.bytes,
+        )
+        return preview(hops, self._max_hops, more, len(policy.wanted - wanted), means)
+
+    def _offered(self, feed: str) -> int | None:
+        return self.ebt.state.offered(feed) or self._log.sequence(feed) or None
 
     def feed_status(self, feed: str) -> dict[str, Any]:
         """What we have of one feed, what each peer says it has, and what is being waited for; plain JSON values."""

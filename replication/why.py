@@ -57,6 +57,8 @@ class FeedFacts:
     blockers: Sequence[str] = ()
     """Connected peers to which its owner does not let it go."""
     budget: str | None = None
+    later: bool = False
+    """It waits for feeds that we follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,8 @@ def _feed_limit(facts: FeedFacts) -> str | None:
         return f"it is forked: nothing after message {facts.sequence} is taken from anybody"
     if facts.budget is not None:
         return facts.budget
+    if facts.later:
+        return "feeds that we follow come first, and much of them is still missing"
     if facts.blockers:
         return f"its owner blocks {', '.join(facts.blockers)}, who are not asked for it"
     return "it was deleted on this node: people do not see it" if facts.deleted else None
@@ -199,6 +203,8 @@ def _feed_advice(facts: FeedFacts, lag: int) -> list[str]:
         return ["Nothing brings a forked feed back; its owner has to begin a new one."]
     if facts.budget is not None:
         return ["The budget begins anew at midnight UTC; a larger one (docs/configuration.md) lets it come earlier."]
+    if facts.later:
+        return ["Waiting: it is asked for when they are here, or stand still, or after ten minutes."]
     connected = [offer for offer in facts.offers if offer.connected]
     if lag == 0 and facts.sequence and (connected or told.reason is Reason.OWN):
         return []

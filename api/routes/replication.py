@@ -10,14 +10,17 @@ from api.answers import document
 from api.bodies import read_object
 from api.errors import Problem
 from api.ids import FEED_PATH, feed_id, feed_in
-from api.models import FeedReplication, Replication, RequestBody, Requested
+from api.models import FeedReplication, Preview, Replication, RequestBody, Requested
 from api.negotiation import Form
 from api.openapi import also, describe
+from api.parameters import Parameter, whole
 from api.services import services_of
 
 __all__ = ["router"]
 
 router: Final = APIRouter(prefix="/v1/replication", tags=["replication"])
+
+HOPS: Final = Parameter("hops", whole(0, 32), "The number of hops to think of")
 
 
 @router.get("", summary="Sync progress", responses=also(200, Replication, "Totals and peers", Form.MSGPACK))
@@ -40,6 +43,20 @@ async def ask(request: Request) -> Response:
         raise Problem("invalid-body", "Our own feed is always replicated.")
     await services.replication.request(feed, replicate)
     return document(request, {"feed": feed, "replicate": replicate})
+
+
+@router.get(
+    "/preview",
+    summary="What another number of hops would fetch",
+    responses=also(200, Preview, "As far as it can be told before", Form.MSGPACK),
+    openapi_extra=describe(HOPS),
+)
+async def preview(request: Request) -> Response:
+    services = services_of(request)
+    hops = HOPS.of(request)
+    if hops is None:
+        raise HOPS.refusal("must be given")
+    return document(request, services.replication.preview(hops, services.blobs.totals()))
 
 
 @router.get(

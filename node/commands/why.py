@@ -1,10 +1,11 @@
-"""`sbot why`: why something is fetched or is not, told to a person."""
+"""`sbot why` and `sbot preview`: why something is fetched or is not, and what more hops would bring."""
 
 from typing import Any, cast
 
 from feeds.canonical_json import compact
 from node.commands.catalogue import Invocation
 from node.commands.local import Local, local
+from node.errors import UsageError
 
 PEERS_SHOWN = 5
 
@@ -21,6 +22,28 @@ def why(invocation: Invocation) -> int:
         here.people.learn([list(found["path"]), [peer["peer"] for peer in found["offered_by"][:PEERS_SHOWN]]])
         here.output.fields(_fields(here, found))
     return 0
+
+
+def preview(invocation: Invocation) -> int:
+    """Tell what another number of hops would fetch."""
+    with local(invocation, most=0, valued=("hops",)) as here:
+        hops = here.found.values.get("hops")
+        if hops is None or not hops.isascii() or not hops.isdigit() or len(hops) > 2:
+            raise UsageError("--hops needs a whole number from 0 to 32.")
+        found = here.node.preview(int(hops))
+        if not here.output.pretty:
+            here.output.json_texts([compact(found)])
+            return 0
+        here.output.fields(
+            (name.replace("_", " "), _size(value) if name.endswith("bytes") else value)
+            for name, value in found.items()
+            if name != "by_hop"
+        )
+    return 0
+
+
+def _size(size: int) -> str:
+    return f"{size} bytes" if size < 1024 * 1024 else f"{size / (1024 * 1024):.1f} MiB"
 
 
 def _fields(here: Local, found: dict[str, Any]) -> list[tuple[str, object]]:

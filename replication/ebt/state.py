@@ -36,11 +36,11 @@ verdicts  Invalid blames the peer: it is not asked for this feed again (safety.m
           nobody and served up to what we hold (section 7).
 pause     A paused feed, and a paused peer, is asked for nothing (receive bit off); what was under way is taken.
 limits    Values outside -1..2**31-1 and keys that are no feed ids are skipped; 100 of them are a breach. Feeds we
-          neither want nor hold leave nothing behind; 5 000 a session get their -1.
+          neither want nor hold leave nothing behind the session; 5 000 a session get their -1.
 ========  ==========================================================================================================
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from replication.ebt import status
@@ -117,6 +117,7 @@ class EbtState:
         notes_per_frame: int = 1000,
         messages_per_range: int = 250,
         refusals: int = 5000,
+        heard_of: int = 10_000,
         bad_entries: int = 100,
     ) -> None:
         self._stall = stall_timeout
@@ -128,6 +129,7 @@ class EbtState:
         self._outbox = Outbox(self._feeds, notes_per_frame=notes_per_frame, messages_per_range=messages_per_range)
         self._sources = Sources(self._feeds, self._outbox, stall_timeout=stall_timeout, graft_delay=graft_delay)
         self._blocks: dict[str, set[str]] = {}
+        self._heard_of_most = heard_of
         self._paused: frozenset[str] = frozenset()
         self._pending: dict[int, PeerTable] = {}
         """Feeds of which messages are in ingest, and who delivered the last of them."""
@@ -311,8 +313,11 @@ class EbtState:
                 self._note(table, f, number, t)
             elif not isinstance(feed, str) or not is_classic_feed(feed):
                 bad += not (isinstance(feed, str) and feed.startswith("ssb:"))
-            elif number != NOT_REPLICATING and table.refusals.add(feed):
-                self._outbox.signal(table)
+            elif number != NOT_REPLICATING:
+                if len(table.heard_of) < self._heard_of_most // len(self._peers) or feed in table.heard_of:
+                    table.heard_of[feed] = number >> 1
+                if table.refusals.add(feed):
+                    self._outbox.signal(table)
         if bad:
             self._bad(table, bad)
 
@@ -452,6 +457,24 @@ class EbtState:
         if table is None or f is None or not table.flags[f] & (HEARD | PROVEN):
             return None
         return table.claims[f]
+
+    def offered(self, feed: str) -> int | None:
+        """The most that a connected peer said it has of a feed, wanted or not; None if none spoke of it."""
+        f = self._feeds.index.get(feed)
+        claims = [] if f is None else [table.claims[f] for table in self._peers.values() if table.claims[f] >= 0]
+        claims += [table.heard_of[feed] for table in self._peers.values() if feed in table.heard_of]
+        return max(claims, default=None)
+
+    def missing(self, feeds: Iterable[str]) -> int:
+        """How many messages of these feeds connected peers claim beyond ours; forked ones do not count."""
+        table = self._feeds
+        missing = 0
+        for feed in feeds:
+            f = table.index.get(feed)
+            if f is not None and not table.flags[f] & FORKED:
+                most = max((peer.claims[f] for peer in self._peers.values() if not peer.flags[f] & BANNED), default=0)
+                missing += max(0, most - table.local[f])
+        return missing
 
     def peer_status(self, peer: str) -> PeerStatus | None:
         """Figures of one session; None if there is none. Looks at every feed."""

@@ -136,6 +136,7 @@ class PeerTable:
         "duplicates",
         "first_due",
         "flags",
+        "heard_of",
         "id",
         "invalid",
         "notes",
@@ -177,6 +178,8 @@ class PeerTable:
         self.sends = Queue()
         self.unconfirmed = Queue()
         self.refusals = Refusals(refusals)
+        self.heard_of: dict[str, int] = {}
+        """What it says it has of feeds that are unknown here, as far as there is room: to tell people."""
         self.delivered_at = float("-inf")
         self.retried_at = float("-inf")
         self.retry_after = 0.0

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from api.models import FeedReplication, Replication
+from api.models import FeedReplication, Preview, Replication
 from tests.api.test_access import code
 from tests.support import builders
 from tests.support.api import Api
@@ -26,6 +26,13 @@ async def test_one_feed_in_every_spelling(shared: Api) -> None:
         answer = await shared.client.get(f"/v1/replication/{spelling}")
         assert FeedReplication.model_validate(answer.json()).feed == FRIEND
     assert code(await shared.client.get("/v1/replication/nonsense")) == "invalid-id"
+
+
+@IN_MODULE
+async def test_the_preview(shared: Api) -> None:
+    Preview.model_validate((await shared.client.get("/v1/replication/preview?hops=4")).json())
+    for query in ("", "?hops=33", "?hops=-1", "?hops=x"):
+        assert code(await shared.client.get(f"/v1/replication/preview{query}")) == "invalid-parameter"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])

@@ -115,3 +115,19 @@ async def test_feeds_over_a_budget_wait_for_the_next_day(tmp_path: Path) -> None
             await until(lambda: a.clock().get(far.id) == 40)
         async with open_node(tmp_path, "a", budgets=budgets, clocks=clocks) as a:
             assert a.replicator.spending.hop_spent(2)  # the next day's counts survived
+
+
+async def test_blobs_count_and_wait_as_well(tmp_path: Path) -> None:
+    data = [bytes([number]) * 5000 for number in range(2)]
+    async with open_node(tmp_path, "b") as b:
+        held = [(await b.blobs.add(one)).id for one in data]
+        async with open_node(tmp_path, "a", budgets=Budgets(peer=4000)) as a:
+            await a.connections.dial(b.address)
+            await a.blobs.want(held[0])
+            await until(lambda: a.blobs.has(held[0]))
+            await until(lambda: a.replicator.spending.peer_spent(b.id))
+            await a.blobs.want(held[1])
+            await until(lambda: a.blob_exchange.blob_status(held[1])["failures"])
+            (failure,) = a.blob_exchange.blob_status(held[1])["failures"].values()
+            assert failure["reason"] == "its budget of today is used up"
+            assert not a.blobs.has(held[1])

@@ -178,3 +178,12 @@ async def test_blobs(tmp_path: Path) -> None:
     async with open_node(tmp_path, "b", fetch=Fetch.OFF) as b:
         found = await asking(b)(picture)
         assert found["limit"] == "this node fetches no blobs (blob_fetch = off)"
+
+
+async def test_ids_of_other_formats_are_answered(tmp_path: Path) -> None:
+    data = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+    async with open_node(tmp_path, "a") as a:
+        why = asking(a)
+        for format in ("bendybutt-v1", "gabbygrove-v1"):
+            assert (await why(f"ssb:feed/{format}/{data}"))["kind"] == "feed"
+            assert (await why(f"ssb:message/{format}/{data}"))["kind"] == "message"
