@@ -67,7 +67,9 @@ async def export(request: Request) -> Response:
 )
 async def inspect(request: Request) -> Response:
     services = services_of(request)
-    contents = await services.bundles.inspect(_body(request, services))
+    body = _body(request, services)
+    contents = await services.bundles.inspect(body)
+    await _drain(body)
     return document(request, contents.as_json())
 
 
@@ -79,7 +81,9 @@ async def inspect(request: Request) -> Response:
 )
 async def take_in(request: Request) -> Response:
     services = services_of(request)
-    report = await services.bundles.take_in(_body(request, services))
+    body = _body(request, services)
+    report = await services.bundles.take_in(body)
+    await _drain(body)
     return document(request, report.as_json())
 
 
@@ -134,6 +138,12 @@ async def _until_stopped(services: Services, pieces: AsyncIterator[bytes]) -> As
         if services.stopping.is_set():
             raise asyncio.CancelledError
         yield piece
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """Read what is left after damage: a client that still sends would not see the answer."""
+    async for _ in body:
+        pass
 
 
 async def _body(request: Request, services: Services) -> AsyncIterator[bytes]:

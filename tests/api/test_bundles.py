@@ -50,3 +50,14 @@ async def test_a_bundle_goes_out_and_comes_back(api: Api) -> None:
 async def test_wrong_orders_are_refused(api: Api, body: dict[str, object]) -> None:
     answer = await api.client.post("/v1/bundles/export", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid-body")
+
+
+async def test_a_damaged_file_is_read_to_its_end_and_told(api: Api) -> None:
+    whole = (await api.client.post("/v1/bundles/export", json={"packed": False})).content
+    for path in ("/v1/bundles/import", "/v1/bundles/inspect"):
+        answer = await api.client.post(path, content=whole + bytes(3_000_000))
+        assert answer.status_code == 200
+        assert answer.json()["complete"] is False
+        assert "after the end" in answer.json()["problem"]
+        answer = await api.client.post(path, content=b"")
+        assert answer.json()["problem"]
