@@ -21,7 +21,7 @@ import aiosqlite
 
 from feeds.errors import FeedsError, StoreError
 
-__all__ = ["Component", "Database", "Guard", "Migration", "store_error"]
+__all__ = ["APPLICATION_ID", "Component", "Database", "Guard", "Migration", "store_error"]
 
 T = TypeVar("T")
 

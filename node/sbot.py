@@ -80,14 +80,19 @@ class Sbot:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: Config, *, clocks: Clocks | None = None) -> AsyncIterator["Sbot"]:
-        """Open a node; on leaving, close it in order. Raises NodeError and its kinds, or StoreError."""
+    async def open(
+        cls, config: Config, *, clocks: Clocks | None = None, keypair: Keypair | None = None
+    ) -> AsyncIterator["Sbot"]:
+        """Open a node; on leaving, close it in order. Raises NodeError and its kinds, or StoreError.
+
+        keypair -- what the key file holds, where it was read already, as one that asks for a passphrase.
+        """
         times = clocks or Clocks(now=time.monotonic, wall=time.time, random=random.random)
         directory = DataDirectory(config.path)
         directory.make()
         async with AsyncExitStack() as stack:
             stack.callback(DirectoryLock.acquire(directory.lock).release)
-            keypair = keyfile.load_or_create(directory.secret)
+            keypair = keypair or keyfile.load_or_create(directory.secret)
             token = directory.http_token()
             directory.write_settings(config.config)
             listener = stack.enter_context(http_port(config))

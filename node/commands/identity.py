@@ -4,21 +4,34 @@ from node import keyfile
 from node.commands import settings
 from node.commands.catalogue import Invocation
 from node.directory import DataDirectory
-from node.errors import NotRunning
+from node.errors import NotRunning, UsageError
 from node.output import Output
 from node.version import VERSION
 
 
 def init(invocation: Invocation) -> int:
-    """Make the data directory, the identity, the token and the commented settings file, where they are missing."""
-    found = settings.reading(invocation)
+    """Make the data directory, the identity, the token and the commented settings file, where they are missing.
+
+    With --words the identity is that of 24 words; its feed starts locked.
+    """
+    found = settings.reading(invocation, valued=("words",))
+    if found.words:
+        raise UsageError(f"usage: sbot {invocation.spelled} {invocation.command.usage} (the words in quotation marks)")
     config = settings.loaded(invocation, found)
     directory = DataDirectory(config.path)
-    directory.make()
-    keypair = keyfile.load_or_create(directory.secret)
+    if "words" in found.values:
+        from node.commands.keys import keypair_of_words, take_over
+
+        keypair = keypair_of_words(found.values["words"])
+        directory.make()
+        take_over(directory, keypair)
+        identity = keypair.id
+    else:
+        directory.make()
+        identity = keyfile.identity(directory.secret) or keyfile.load_or_create(directory.secret).id
     directory.http_token()
     directory.write_settings(config.config)
-    _print_id(keypair.id, Output.standard(as_json=found.on("json")))
+    _print_id(identity, Output.standard(as_json=found.on("json")))
     return 0
 
 
@@ -26,10 +39,10 @@ def whoami(invocation: Invocation) -> int:
     """Print the id in the key file; the running node, if any, has no other."""
     found = settings.reading(invocation)
     path = settings.loaded(invocation, found).path
-    keypair = keyfile.load(DataDirectory(path).secret)
-    if keypair is None:
+    identity = keyfile.identity(DataDirectory(path).secret)
+    if identity is None:
         raise NotRunning(f"No node has run in {path} yet: there is no identity; sbot start --path {path} makes one.")
-    _print_id(keypair.id, Output.standard(as_json=found.on("json")))
+    _print_id(identity, Output.standard(as_json=found.on("json")))
     return 0
 
 

@@ -46,9 +46,9 @@ def _stream_arguments(name: str, found: Request) -> list[Any]:
     if (
         BARE.get(name) == "id"
         and "id" not in options
-        and (own := keyfile.load(DataDirectory(found.config.path).secret))
+        and (own := keyfile.identity(DataDirectory(found.config.path).secret))
     ):
-        options["id"] = own.id
+        options["id"] = own
     if name == "createHistoryStream" and words and "seq" not in options and "sequence" not in options:
         options["seq"] = int(words.pop(0)) if words[0].isdigit() else words.pop(0)
     return [options, *words] if options or words else []

@@ -15,7 +15,8 @@ import sys
 import threading
 from collections.abc import Callable
 
-from node import log_setup
+from feeds.keys import Keypair
+from node import keyfile, log_setup
 from node.commands import settings
 from node.commands.catalogue import Invocation
 from node.config import Config
@@ -40,8 +41,9 @@ def start(invocation: Invocation) -> int:
     log_setup.set_up(form=config.log_format, level=config.log_level)
     os.umask(0o077)
     _look_at_lock(config)
+    keypair = keyfile.load(DataDirectory(config.path).secret)  # before signals are ours: it may ask for a passphrase
     with asyncio.Runner(loop_factory=_loop_factory()) as runner, contextlib.suppress(asyncio.CancelledError):
-        runner.run(_run(config))
+        runner.run(_run(config, keypair))
     return 0
 
 
@@ -61,11 +63,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(config: Config) -> None:
+async def _run(config: Config, keypair: Keypair | None) -> None:
     from node.sbot import Sbot  # takes half a second to load
 
     told = _Told()
-    async with Sbot.open(config) as sbot:
+    async with Sbot.open(config, keypair=keypair) as sbot:
         _collect_less()
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(sbot.ready(), separators=(",", ":")), flush=True)
