@@ -61,7 +61,7 @@ def _fields(here: Local, found: dict[str, Any]) -> list[tuple[str, object]]:
         when = "" if peer["connected"] else ", not connected now"
         what = "bytes" if found["kind"] == "blob" else "messages of the feed"
         fields.append(("offered by", f"{label(peer['peer'])} ({peer['has']} {what}{when})"))
-    fields.append(("holders", f"{found['holders']} peers have all that we have of it"))
+    fields.append(("holders", f"{found['holders']} of the peers that told us have all that we have"))
     if found["error"] is not None:
         peer = found["error"]["peer"]
         fields.append(("last error", found["error"]["reason"] + (f" (from {label(peer)})" if peer else "")))

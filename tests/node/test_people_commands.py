@@ -380,3 +380,24 @@ def test_a_real_terminal_sees_styles_and_no_escapes_of_others(node: NodeProcess)
     assert b"\x1b[2J" not in shown
     assert b"\x1b]" not in shown
     assert "\ufffd[2J\ufffd]0;owned\ufffd".encode() in shown
+
+
+def test_why_by_name_and_id_for_people_and_programs(sbot: Sbot) -> None:
+    assert sbot("follow", "Ann").code == 0
+    found = sbot("why", "Ann").value
+    assert (found["id"], found["kind"], found["wanted"], found["hops"]) == (ANN, "feed", True, 1)
+    assert found["would_change"] == ["Connect to a peer: there is no connection at present."]
+    shown = sbot("why", "Ann", terminal=True).out
+    assert "Myself → Ann" in shown
+    assert "Connect to a peer" in shown
+    assert sbot("why", NOWHERE).value["held"] is False
+    assert sbot("why", "Zoe").code == 4
+    assert sbot("why", "%x").code == 2
+
+
+def test_preview_and_status_for_people(sbot: Sbot) -> None:
+    assert sbot("preview", "--hops", "5").value["hops"] == 5
+    assert "fewer feeds" in sbot("preview", "--hops", "5", terminal=True).out
+    for words in (["preview"], ["preview", "--hops", "x"], ["preview", "--hops", "33"]):
+        assert sbot(*words).code == 2
+    assert sbot("status", terminal=True).out.startswith("sync  ")
