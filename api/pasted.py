@@ -124,7 +124,7 @@ def _as_web_link(text: str) -> Pasted | None:
     if inner is not None or not host:
         return inner
     path = link.path.strip("/")
-    if path == "join" and "token=" in link.query:
+    if path == "join" and ("token=" in link.query or "invite=" in link.query):
         return Pasted("room-invite", host=host)
     if not link.query and _LABEL.fullmatch(path):
         return Pasted("alias-link", alias=path, host=host)

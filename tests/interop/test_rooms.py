@@ -66,9 +66,9 @@ async def test_two_of_ours_and_a_javascript_node_meet(lab: Lab, kind: str) -> No
     )
     nodes = (a, b, js)
     await follow_each_other(*nodes)
-    for node in (a, b):
-        await node.want([other.id for other in nodes if other is not node])
-        await node.dial(address)
+    for ours in (a, b):
+        await ours.want([other.id for other in nodes if other is not ours])
+        await ours.dial(address)
     await js.want([a.id, b.id])
     await js.dial(address, managed=True)
 

@@ -26,6 +26,7 @@ from replication.migrations import REPLICATION
 from replication.peer import Peer, PeerConfig, connect_local, connect_peer
 from replication.policy import Strangers
 from replication.replicator import Clocks, Replicator
+from replication.room_membership import ROOMS
 from replication.room_server import RoomServer
 from replication.rooms import DIAL_SECONDS, Guests, Rooms
 from replication.rpc.connection import RpcConnection
@@ -114,7 +115,7 @@ async def open_node(
     clocks = clocks or Clocks(now=time.monotonic, wall=time.time, random=random.Random(name).random)
     path = folder / name
     path.mkdir(exist_ok=True)
-    async with open_store(path, own=keypair, components=[REPLICATION, BLOBS], now=time.time) as store:
+    async with open_store(path, own=keypair, components=[REPLICATION, ROOMS, BLOBS], now=time.time) as store:
         replicator = await Replicator.open(
             keypair.id,
             database=store.database,
