@@ -150,7 +150,7 @@ class Doctor:
 
     async def _reach(self, address: Address, advice: str) -> Finding:
         """Dial ourselves: connect, shake hands, ask who is there."""
-        where = f"{address.host}:{address.port}"
+        where = f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
         try:
             said = await self._ask_who(address)
         except DialFailed as error:

@@ -13,7 +13,7 @@ from tests.support import builders
 from tests.support.namespaces import Namespace, cable
 from tests.support.processes import NodeProcess, read_line
 
-HEARD_SECONDS = 15.0
+HEARD_SECONDS = 30.0
 
 
 def neighbour(end: Namespace, peer: str, address: str) -> "subprocess.Popen[bytes]":

@@ -12,7 +12,7 @@ import pytest
 from tests.support.namespaces import Namespace, cable
 from tests.support.processes import NodeProcess, wait_until
 
-MEET_SECONDS = 15.0
+MEET_SECONDS = 30.0
 
 
 @contextmanager
