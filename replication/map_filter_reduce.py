@@ -20,6 +20,7 @@ MAX_HELD: Final = 64 * 1024 * 1024
 """Bytes, roughly, that the stages of one query may keep."""
 MAX_STAGES: Final = 100
 MAX_DEPTH: Final = 64
+MAX_PARTS: Final = 20_000
 
 Value = Any
 Test = Callable[[Value], bool]
@@ -62,6 +63,8 @@ def compile_query(query: Value, *, max_held: int = MAX_HELD) -> Pipeline:
         raise InvalidQuery(f"a query may have at most {MAX_STAGES} stages")
     if not _shallow(stages, MAX_DEPTH):
         raise InvalidQuery(f"a query may nest at most {MAX_DEPTH} deep")
+    if _parts(stages) > MAX_PARTS:
+        raise InvalidQuery(f"a query may have at most {MAX_PARTS} parts")
     held = _Held(max_held)
     return Pipeline([_stage(stage, held) for stage in stages])
 
@@ -89,6 +92,11 @@ def _shallow(value: Value, depth: int) -> bool:
         return False
     below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return all(_shallow(each, depth - 1) for each in below)
+
+
+def _parts(value: Value) -> int:
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_parts, below))
 
 
 class _Held:
@@ -319,7 +327,9 @@ def _operator(name: str, argument: Value) -> Change:
 def _one_of(choices: Value) -> Test:
     if not isinstance(choices, list):
         raise InvalidQuery("$in takes a list")
-    return lambda value: any(same(value, choice) for choice in choices)
+    texts = frozenset(choice for choice in choices if isinstance(choice, str))
+    others = [choice for choice in choices if not isinstance(choice, str)]
+    return lambda value: value in texts if isinstance(value, str) else any(same(value, choice) for choice in others)
 
 
 def _begins(start: Value) -> Test:
@@ -533,11 +543,18 @@ def _count(gathered: Value, value: Value) -> Value:
 
 
 def _sum(gathered: Value, value: Value) -> Value:
-    return (0 if gathered is MISSING else gathered) + _finite(value, 0)
+    return _as_double((0 if gathered is MISSING else gathered) + _finite(value, 0))
 
 
 def _product(gathered: Value, value: Value) -> Value:
-    return _finite((1 if gathered is MISSING else gathered) * (_finite(value, 1) or 1), 0)
+    return _as_double((1 if gathered is MISSING else gathered or 1) * (_finite(value, 1) or 1))
+
+
+def _as_double(number: float) -> float | int:
+    """A number as JavaScript has and spells it: no whole ones beyond 2**53, and no point in the others."""
+    if abs(number) > 2**53:
+        return to_number(number)
+    return int(number) if float(number).is_integer() else number
 
 
 def _largest(gathered: Value, value: Value) -> Value:

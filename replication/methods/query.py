@@ -185,7 +185,7 @@ class _Reading:
                 if self._left == 0:
                     return
                 await asyncio.sleep(0)
-            await self._send(self._pipeline.finish())
+            await self._send(await asyncio.to_thread(self._pipeline.finish))  # to sort many takes a while
         if self._shape.live and self._left != 0:
             if self._shape.sync:
                 await self._out.send([b'{"sync":true}'])
