@@ -20,7 +20,7 @@ from replication.limits import Limits
 from replication.memory_stream import memory_pair
 from replication.outgoing import diallers
 from replication.peer_info import Direction
-from replication.transport import ByteStream, listen_tcp
+from replication.transport import ByteStream, listen_tcp, open_tcp
 from replication.websocket_stream import WebSocketStream, answer_websocket, open_websocket
 from tests.support.peers import Node, key, open_node, until
 from tests.support.tls import contexts
@@ -188,6 +188,68 @@ async def test_what_answers_without_a_websocket_is_told(answer: bytes, reason: s
             await diallers()["ws"](web("//127.0.0.1", str(server.port)))
     finally:
         await server.close()
+
+
+async def test_who_does_not_read_is_not_sent_to_without_end_and_who_pings_without_end_is_cut_off() -> None:
+    limits = Limits(outbound_high=64 * 1024, outbound_low=16 * 1024, stall_timeout=0.4)
+    answered: asyncio.Queue[WebSocketStream] = asyncio.Queue()
+    done = asyncio.Event()
+
+    async def handle(stream: ByteStream) -> None:
+        answered.put_nowait(await answer_websocket(stream, limits=limits))
+        await done.wait()
+
+    server = await listen_tcp("127.0.0.1", 0, handle, limits=limits)
+    try:
+        await flooded(server.port, answered)
+    finally:
+        done.set()
+        await server.close()
+
+
+async def flooded(port: int, answered: "asyncio.Queue[WebSocketStream]") -> None:
+    caller = await diallers()["ws"](web("//127.0.0.1", str(port)))
+    reader = await answered.get()
+    blocked = asyncio.create_task(fill(caller))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(blocked), 0.2)
+    assert reader.bytes_in < 10_000  # the request, and a first buffer full
+    blocked.cancel()
+    caller.abort()
+
+    pings = await open_tcp("127.0.0.1", port)
+    protocol = ClientProtocol(parse_uri("ws://a.b/"))
+    protocol.send_request(protocol.connect())
+    pings.write(b"".join(protocol.data_to_send()))
+    asked = await answered.get()
+    flood = (frame(Opcode.PING, bytes(125)) + frame(Opcode.BINARY, b"x")) * 100
+    flooding = asyncio.create_task(fill(pings, flood))
+    with pytest.raises(ConnectionClosed, match="took nothing"):
+        await read_all(asked)  # the other end never reads our answers
+    assert asked.bytes_out < asked.bytes_in
+    with pytest.raises(ConnectionClosed):
+        await flooding
+
+
+async def read_all(stream: ByteStream) -> None:
+    while await stream.read():
+        pass
+
+
+async def fill(stream: ByteStream, data: bytes = bytes(65536)) -> None:
+    while True:
+        stream.write(data)
+        await stream.drain()
+
+
+async def test_peers_whom_we_block_are_refused_over_websockets_too(tmp_path: Path) -> None:
+    async with open_node(tmp_path, "a") as a, open_node(tmp_path, "b") as b:
+        address = await listening(b)
+        a.connections.add_dialler("ws", diallers()["ws"])
+        await b.block(a.id)
+        with pytest.raises(DialFailed):
+            await a.connections.dial(address)
+        assert b.connections.refused[0] == 1
 
 
 async def listening(node: Node) -> str:
