@@ -81,6 +81,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "no-public-address": Kind(409, "Nobody knows how to reach this node"),
     "too-many-invites": Kind(409, "There are too many invites"),
     "too-many-tokens": Kind(409, "There are too many tokens"),
+    "backup-running": Kind(409, "A backup is being written"),
     "too-many-webhooks": Kind(409, "There are too many webhooks"),
     "message-deleted": Kind(410, "The message was deleted on this node"),
     "feed-deleted": Kind(410, "The feed was deleted on this node"),

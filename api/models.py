@@ -14,7 +14,9 @@ __all__ = [
     "AuthChallenge",
     "AuthSession",
     "AuthState",
+    "BackedUp",
     "BacklinkList",
+    "BackupBody",
     "Blob",
     "BlobAdded",
     "BlobList",
@@ -1271,3 +1273,23 @@ class Reindexing(Shape):
 
 class Vacuumed(Shape):
     freed_bytes: int
+
+
+class BackupBody(Shape):
+    directory: str | None = Field(
+        default=None, description="Name of a folder in `backups` of the data directory; `main` if it is not there"
+    )
+
+
+class BackedUp(Shape):
+    """A backup that was written, and what was new in it."""
+
+    directory: str = Field(description="Where it is, from the data directory on")
+    feed: str
+    created: int = Field(description="ms since 1970")
+    sequence: int = Field(description="Last message of our feed that is in it")
+    database_bytes: int
+    blobs: int
+    blob_bytes: int
+    new_blobs: int
+    new_blob_bytes: int

@@ -150,6 +150,7 @@ POST /v1/bundles/inspect
 POST /v1/bundles/import
 POST /v1/admin/reindex
 POST /v1/admin/vacuum
+POST /v1/admin/backup
 GET /v1/admin/unlock
 GET /v1/doctor
 POST /v1/admin/unlock

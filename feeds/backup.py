@@ -23,7 +23,7 @@ from feeds.errors import StoreError
 from feeds.install import mark_as_snapshot
 from feeds.tips import read_tip
 
-__all__ = ["DATABASE", "SETTINGS", "Backup", "Restored", "back_up", "read_backup", "restore"]
+__all__ = ["DATABASE", "SETTINGS", "Backup", "BackupUnderWay", "Restored", "back_up", "read_backup", "restore"]
 
 DATABASE: Final = "sbot.db"
 SETTINGS: Final = "config.toml"
@@ -38,6 +38,10 @@ VERSION: Final = 1
 LARGEST_MANIFEST: Final = 64 * 1024
 LARGEST_SETTINGS: Final = 1024 * 1024
 AT_ONCE: Final = 1024 * 1024
+
+
+class BackupUnderWay(StoreError):
+    """Another process or thread writes into the same folder."""
 
 
 class Backup(NamedTuple):
@@ -125,7 +129,7 @@ def _held(target: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreError(f"another backup into {target} is under way; wait until it is done") from None
+            raise BackupUnderWay(f"another backup into {target} is under way; wait until it is done") from None
         yield
     finally:
         os.close(descriptor)

@@ -1,5 +1,7 @@
-"""Care of the store: views made anew, and the database file made small again."""
+"""Care of the store: views made anew, the database file made small again, and backups of the running node."""
 
+import asyncio
+import re
 from typing import Final
 
 from fastapi import APIRouter
@@ -8,13 +10,19 @@ from starlette.responses import Response
 
 from api.answers import document
 from api.bodies import read_object, wrong
-from api.models import ReindexBody, Reindexing, Vacuumed
+from api.errors import Problem
+from api.models import BackedUp, BackupBody, ReindexBody, Reindexing, Vacuumed
 from api.negotiation import Form
 from api.openapi import also, describe
 from api.services import services_of
+from feeds.backup import BackupUnderWay, back_up
 from feeds.message import JsonValue
 
 __all__ = ["router"]
+
+FOLDER: Final = "backups"
+"""In the data directory. No other place is written to for a program, whatever it asks for."""
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 router: Final = APIRouter(prefix="/v1/admin", tags=["admin"])
 
@@ -52,3 +60,31 @@ async def reindex(request: Request) -> Response:
 )
 async def vacuum(request: Request) -> Response:
     return document(request, {"freed_bytes": await services_of(request).database.vacuum()})
+
+
+@router.post(
+    "/backup",
+    summary="Back up the running node, without its key, into a folder of the data directory",
+    responses=also(200, BackedUp, "Done", Form.MSGPACK),
+    openapi_extra=describe(body=BackupBody),
+)
+async def backup(request: Request) -> Response:
+    services = services_of(request)
+    name: JsonValue = None
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        order = await read_object(request, services.settings)
+        order.only("directory")
+        name = order.get("directory")
+    if name is None:
+        name = "main"
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise wrong("directory", "must be a name of letters, digits, - and _, at most 64 of them, and no path")
+    folder = services.database.path.parent
+    now = int(services.now() * 1000)
+    try:
+        made = await asyncio.to_thread(back_up, folder, folder / FOLDER / name, services.me, key=None, now=now)
+    except BackupUnderWay:
+        raise Problem("backup-running", "Another backup into this folder is under way; ask again later.") from None
+    answer: dict[str, JsonValue] = {"directory": f"{FOLDER}/{name}", **made._asdict()}
+    del answer["sha256"], answer["key"]
+    return document(request, answer)

@@ -1,12 +1,14 @@
 """Care of the store over HTTP: views made anew, the file written anew."""
 
 import asyncio
+import fcntl
 import re
 from typing import Any
 
 import pytest
 
-from api.models import Reindexing, Status, Vacuumed
+from api.models import BackedUp, Reindexing, Status, Vacuumed
+from feeds.backup import read_backup, restore
 from tests.api.test_access import code
 from tests.api.test_documents import PAGE
 from tests.support import builders
@@ -93,13 +95,44 @@ async def test_vacuum_says_how_much_it_freed(api: Api) -> None:
     assert (await api.publish("still here"))[0].startswith("%")
 
 
+async def test_a_backup_lies_in_the_data_directory_and_is_brought_up_to_date(api: Api) -> None:
+    await api.publish("one")
+    folder = api.store.database.path.parent
+    for body, place in ((None, "main"), ({}, "main"), ({"directory": "a-2"}, "a-2")):
+        answer = await api.client.post("/v1/admin/backup", json=body)
+        assert answer.status_code == 200
+        made = BackedUp.model_validate(answer.json())
+        assert (made.directory, made.feed, made.sequence) == (f"backups/{place}", api.me, 1)
+        assert read_backup(folder / "backups" / place).sequence == 1
+        assert not (folder / "backups" / place / "secret").exists()
+    await api.publish("two")
+    assert (await api.client.post("/v1/admin/backup")).json()["sequence"] == 2
+    assert restore(folder / "backups" / "main", folder / "restored").backup.sequence == 2
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp/x", "a" * 65, "-x", "a\n", "a.b", "\x00", "é", 1, ["a"]])
+@IN_MODULE
+async def test_no_backup_goes_elsewhere(shared: Api, name: object) -> None:
+    answer = await shared.client.post("/v1/admin/backup", json={"directory": name})
+    assert (answer.status_code, code(answer)) == (422, "invalid-body")
+    assert not (shared.store.database.path.parent / "backups").exists()
+
+
+async def test_a_second_backup_at_the_same_time_is_told_to_wait(api: Api) -> None:
+    assert (await api.client.post("/v1/admin/backup")).status_code == 200
+    with (api.store.database.path.parent / "backups" / "main" / "backup.lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        answer = await api.client.post("/v1/admin/backup")
+        assert (answer.status_code, code(answer)) == (409, "backup-running")
+
+
 def test_the_page_names_every_view() -> None:
     section = PAGE.partition("\n## Care\n")[2].partition("\n## ")[0].replace("\n", " ")
     (named,) = re.findall(r"\(all, or `views`: ([^)]*)\)", section)
     assert re.findall(r"`(\w+)`", named) == [view.name for view in VIEWS]
 
 
-@pytest.mark.parametrize("path", ["/v1/admin/reindex", "/v1/admin/vacuum"])
+@pytest.mark.parametrize("path", ["/v1/admin/reindex", "/v1/admin/vacuum", "/v1/admin/backup"])
 @IN_MODULE
 async def test_nobody_without_the_token(shared: Api, path: str) -> None:
     async with shared.stranger() as client:
