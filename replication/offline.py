@@ -7,7 +7,7 @@ JSON lines, as `createLogStream` prints them.
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -249,7 +249,7 @@ class Bundles:
 
     # Export.
 
-    async def export(self, options: ExportOptions) -> AsyncIterator[bytes]:
+    async def export(self, options: ExportOptions) -> AsyncGenerator[bytes, None]:
         """The bytes of one bundle, as they are made. Raises FeedsError."""
         header = Header(
             self._keypair.id,
@@ -273,7 +273,7 @@ class Bundles:
         manifest = exporting.writer.manifest(last=not exporting.full)
         yield exporting.writer.end(manifest, sign(self._keypair, exporting.writer.to_sign(manifest)))
 
-    async def json_lines(self, options: ExportOptions) -> AsyncIterator[bytes]:
+    async def json_lines(self, options: ExportOptions) -> AsyncGenerator[bytes, None]:
         """The messages as `createLogStream` prints them: one {key, value, timestamp} a line, in order of arrival."""
         clock = self._log.clock()
         chosen = set(await self._chosen(clock, options))

@@ -1,15 +1,16 @@
 """Offline sync by file: what we have, bundles made for others, and what their bundles hold, looked at or taken in."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from api.answers import document
+from api.answers import disconnected, document
 from api.bodies import Body, body_timeout, read_object, wrong
 from api.models import BundleClock, BundleContents, BundleExport, BundleImport
 from api.negotiation import Form
@@ -54,9 +55,8 @@ async def export(request: Request) -> Response:
     if order.get("format") not in (None, "bundle", "jsonl"):
         raise wrong("format", "must be bundle or jsonl")
     if order.get("format") == "jsonl":
-        return StreamingResponse(_until_stopped(services, services.bundles.json_lines(options)), media_type=Form.NDJSON)
-    pieces = _until_stopped(services, services.bundles.export(options))
-    return StreamingResponse(pieces, media_type="application/octet-stream")
+        return _Made(services, services.bundles.json_lines(options), Form.NDJSON)
+    return _Made(services, services.bundles.export(options), "application/octet-stream")
 
 
 @router.post(
@@ -132,12 +132,27 @@ def _number(order: Body, name: str, low: int, high: int) -> int | None:
     return int(value)
 
 
-async def _until_stopped(services: Services, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Pieces of an answer; when the node stops, the client sees a cut connection and no end."""
-    async for piece in pieces:
-        if services.stopping.is_set():
-            raise asyncio.CancelledError
-        yield piece
+class _Made(Response):
+    """An answer that is made while it is sent; when the node stops, it is cut off and not ended."""
+
+    def __init__(self, services: Services, pieces: AsyncGenerator[bytes, None], media_type: str) -> None:
+        super().__init__(None, 200, media_type=media_type)
+        del self.headers["content-length"]
+        self._stopping: Final = services.stopping
+        self._pieces: Final = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        gone = asyncio.ensure_future(disconnected(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for piece in self._pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                if gone.done() or self._stopping.is_set():
+                    return
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+            await self._pieces.aclose()
 
 
 async def _drain(body: AsyncIterator[bytes]) -> None:
