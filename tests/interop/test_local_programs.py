@@ -15,7 +15,7 @@ from tests.interop.our_node import OurNode
 OTHER = Keypair.generate(b"\x03" * 32).id
 DATA = b"a blob \x00\xff" * 20_000
 BLOB = f"&{base64.b64encode(hashlib.sha256(DATA).digest()).decode()}.sha256"
-SOON = 0.3
+SOON = 0.6
 
 
 class Program:
