@@ -308,8 +308,8 @@ class Rooms:
                 await connection.closed.wait()
             finally:
                 session.known.set()
-                self._stage(session, session.attendance.clear())
-                if self._sessions.get(peer) is session:
+                if self._sessions.get(peer) is session:  # else a newer connection tells who is there
+                    self._stage(session, session.attendance.clear())
                     del self._sessions[peer]
         except RemoteError as error:
             logger.debug("the room %s: %s", peer, error)
