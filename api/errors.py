@@ -172,8 +172,8 @@ def _large(error: TooLarge) -> Problem:
 
 
 def _locked(error: FeedLocked) -> Problem:
-    members = {"state": error.state, "reason": error.reason, "way_out": error.way_out}
-    return Problem(f"feed-{error.state}", str(error), **members)
+    code = f"feed-{error.state}"
+    return Problem(code, str(error), state=error.state, reason=error.reason, way_out=error.way_out)
 
 
 def _moved(error: SequenceMismatch) -> Problem:

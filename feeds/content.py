@@ -106,14 +106,13 @@ def links(content: JsonObject | str) -> list[FoundLink]:
             else:
                 continue
             for name, member in members:
-                kind = type(member)
-                if kind is str:
+                if type(member) is str:
                     if len(member) > 50 and member[0] in "@%&s" and (prefix or name):  # nearly all ends here
                         if is_plain_id(member):
                             found.append(_new_link(FoundLink, (member, prefix + name, "")))
                         elif (target := _target(member)) is not None:
                             found.append(FoundLink(target, prefix + name, member.partition("?")[2]))
-                elif kind is dict or kind is list:
+                elif type(member) is dict or type(member) is list:
                     below.append((prefix + name, member))
         if not below or len(found) >= MAX_LINKS:
             break

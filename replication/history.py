@@ -134,9 +134,7 @@ class HistorySender:
         first = await self._log.at(request.feed, after + 1)
         if first is None:
             return []
-        entries = await self._log.entries_after(
-            first.position - 1, min(room, 200), author=request.feed, whole=True
-        )
+        entries = await self._log.entries_after(first.position - 1, min(room, 200), author=request.feed, whole=True)
         return [rendered(entry, keys=True, values=request.values) for entry in entries]
 
     async def _send_descending(self) -> None:

@@ -111,10 +111,9 @@ async def test_a_store_made_before_the_index_gets_it(tmp_path: Path) -> None:
     await database.write(lambda connection: connection.execute("INSERT INTO feed VALUES(1,'@x',2,x'',1,1,0)"))
     await database.write(lambda connection: connection.execute("INSERT INTO feed VALUES(0,'@y',2,x'',1,1,0)"))
     found, following = await log.in_claimed_order(FIRST, LAST.time, 10, end=3)
-    assert [entry.position for entry in found] == [2, 3, 1]
-    assert following is None
-    found, following = await log.in_claimed_order(FIRST, LAST.time, 2, end=3)
-    assert following == (4, 3)
+    assert ([entry.position for entry in found], following) == ([2, 3, 1], None)
+    _, place = await log.in_claimed_order(FIRST, LAST.time, 2, end=3)
+    assert place == (4, 3)
     await database.close()
 
 

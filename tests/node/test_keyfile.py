@@ -24,7 +24,7 @@ def test_a_new_identity_is_written_once_and_read_again(tmp_path: Path) -> None:
     text = path.read_bytes()
     assert keyfile.load_or_create(path) == first
     assert path.read_bytes() == text
-    assert {item.name for item in tmp_path.iterdir()} == {"secret", "install", "publishing"}  # the last two: feeds.publishing
+    assert {item.name for item in tmp_path.iterdir()} == {"secret", "install", "publishing"}  # two of feeds.publishing
 
 
 def test_there_may_be_no_file(tmp_path: Path) -> None:
