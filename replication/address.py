@@ -165,6 +165,8 @@ def _from_layers(layers: list[Protocol]) -> Address:
         raise InvalidAddress(f"{text}: only a unix socket can be used without a key")
     if transport.name in _WEB_PORTS:
         _check_url(transport, text)
+        # one spelling of an IPv6 address, which stands in a URL without escapes
+        return Address(transport.name, tuple(":".join(transport.data).split(":")), public, seed)
     if transport.name in ("net", "onion"):
         host = ":".join(transport.data[:-1])
         if not host:

@@ -594,7 +594,7 @@ class Connections:
 
 def _web_address(host: str, port: int, public: bytes) -> str:
     shown = f"[{host}]" if ":" in host else host
-    return str(Address("ws", (f"//{shown}", str(port)), public))
+    return str(Address("ws", tuple(f"//{shown}:{port}".split(":")), public))
 
 
 def _is_program(link: _Link) -> bool:

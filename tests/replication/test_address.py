@@ -175,3 +175,21 @@ layers = st.builds(
 @given(st.lists(layers, min_size=1, max_size=3))
 def test_layers_come_back_as_they_were_written(written: list[Protocol]) -> None:
     assert decode_layers(format_layers(written)) == [written]
+
+
+@pytest.mark.parametrize(
+    "text", ["ws://[2001:db8::1]:8989", "ws://[2001!:db8!:!:1]:8989", "ws://[2001!:db8!:!:1]!:8989"]
+)
+def test_an_ipv6_address_in_a_url_has_one_spelling(text: str) -> None:
+    found = parse_address(f"{text}~shs:{KEY}")
+    assert (found.host, found.port, found.path) == ("2001:db8::1", 8989, "/")
+    assert str(found) == f"ws://[2001:db8::1]:8989~shs:{KEY}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ws", "ws:", "ws://", "ws://:1", "ws://a:0", "ws://a:70000", "ws://a@b:1", "ws://[::1", "wss:a.b", "ws://a:1/?q"],
+)
+def test_what_is_no_url_of_a_websocket_is_refused(url: str) -> None:
+    with pytest.raises(InvalidAddress):
+        parse_address(f"{url}~shs:{KEY}")
