@@ -108,6 +108,16 @@ async def test_fragments_pings_and_empty_frames_are_followed() -> None:
         (b"\xff" * 20, "broken WebSocket frames"),
         (Frame(Opcode.BINARY, b"unmasked").serialize(mask=False), "broken WebSocket frames"),
     ],
+    ids=[
+        "text",
+        "too large",
+        "announced too large",
+        "pings",
+        "hollow",
+        "no start",
+        "noise",
+        "unmasked",
+    ],  # masks are random
 )
 async def test_bad_frames_end_the_connection(sent: bytes, reason: str) -> None:
     near, _, answered = await raw()
