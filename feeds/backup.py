@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -139,8 +140,8 @@ def _copy_database(source: Path, draft: Path, feed: str) -> int:
     """One moment of the database as a file of its own, marked as a backup; gives the last sequence of `feed`."""
     if not source.is_file():
         raise StoreError(f"there is no database in {source.parent}; name the node's directory with --path")
-    for left in (draft, draft.with_name(draft.name + "-journal"), draft.with_name(draft.name + "-wal")):
-        left.unlink(missing_ok=True)
+    for ending in ("", "-journal", "-wal", "-shm"):  # what was left by one that was cut off
+        draft.with_name(draft.name + ending).unlink(missing_ok=True)
     os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     uri = f"file:{quote(str(source.absolute()))}?mode=rw"
     try:
@@ -212,20 +213,31 @@ def _link(source: Path, target: Path, draft: Path) -> int:
 
 def read_backup(source: Path) -> Backup:
     """What a backup holds. Raises StoreError."""
-    for name in (MANIFEST, MANIFEST + NEW):
-        found = _manifest(source / name)
-        if found is not None:
-            return found
-    raise StoreError(f"{source} holds no complete backup")
+    return _manifests(source)[0]
+
+
+def _manifests(source: Path) -> list[Backup]:
+    """The manifest, and the next one where a backup was cut off at its very end. Raises StoreError if there is none."""
+    found: list[Backup] = []
+    failure = StoreError(f"{source} holds no complete backup; name the folder that sbot backup wrote")
+    for name in (MANIFEST + NEW, MANIFEST):
+        try:
+            manifest = _manifest(source / name)
+        except StoreError as error:
+            failure = error
+            continue
+        if manifest is not None:
+            found.insert(0, manifest)
+    if not found:
+        raise failure
+    return found
 
 
 def restore(source: Path, folder: Path) -> Restored:
     """Make a node's folder from a backup. `folder` must be empty or absent; it gets no `install` and no `publishing`,
     so our feed starts locked. Raises StoreError; `folder` then has no database."""
     with _failures("the backup cannot be restored"):
-        candidates = [found for name in (MANIFEST, MANIFEST + NEW) if (found := _manifest(source / name)) is not None]
-        if not candidates:
-            raise StoreError(f"{source} holds no complete backup; name the folder that sbot backup wrote")
+        candidates = _manifests(source)
         if folder.is_dir() and any(folder.iterdir()):
             raise StoreError(f"{folder} is not empty, and nothing is written over; choose another one with --path")
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -274,15 +286,14 @@ def _restore_blobs(source: Path, target: Path, listed: list[bytes]) -> tuple[int
     for key in listed:
         path = target / _blob(key)
         draft = target / "tmp" / key.hex()
-        try:
-            if _copy(source / _blob(key), draft) == key.hex():
-                path.parent.mkdir(mode=0o700, exist_ok=True)
-                draft.replace(path)
-                good += 1
-        except FileNotFoundError:
-            pass
-        finally:
-            draft.unlink(missing_ok=True)
+        original = source / _blob(key)
+        if original.is_symlink() or not original.is_file():
+            continue
+        if _copy(original, draft) == key.hex():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            draft.replace(path)
+            good += 1
+        draft.unlink(missing_ok=True)
     return good, len(listed) - good
 
 
@@ -316,6 +327,8 @@ def _copy(source: Path, target: Path) -> str:
     target.unlink(missing_ok=True)
     reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(reading, "rb") as original:
+        if not stat.S_ISREG(os.fstat(reading).st_mode):
+            raise StoreError(f"{source} is no plain file")
         writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(writing, "wb") as copy:
             while data := original.read(AT_ONCE):

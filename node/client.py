@@ -94,7 +94,7 @@ async def _by_socket(config: Config) -> Peer | None:
 
 
 async def _by_port(config: Config) -> Peer | None:
-    keypair = keyfile.load(DataDirectory(config.path).secret)
+    keypair = keyfile.load_quietly(DataDirectory(config.path).secret)
     if keypair is None or config.port == 0:
         return None
     address = Address.net(LOOPBACK.get(config.host, config.host), config.port, keypair.public)

@@ -111,24 +111,24 @@ def check_key(directory: DataDirectory, running: str | None = None) -> Finding:
     path = directory.secret
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        keypair = keyfile.load(path)
+        identity = keyfile.identity(path)  # an encrypted key stays closed
     except FileNotFoundError:
-        keypair, mode = None, 0
+        identity, mode = None, 0
     except (KeyFileError, OSError) as error:
         return failed(str(error), "Put the right key file back from your backup; nothing else can replace it.")
-    if keypair is None:
+    if identity is None:
         return failed(
             f"There is no key file {path}.",
             "If this node had an identity, put its file `secret` back before you start it: a start makes a new one.",
         )
-    if running is not None and keypair.id != running:
+    if running is not None and identity != running:
         return failed(
-            f"{path} holds {keypair.id}, but the node runs as {running}.",
+            f"{path} holds {identity}, but the node runs as {running}.",
             "Stop the node and put the right file in place; one data directory is for one identity.",
         )
     if mode & 0o077:
         return failed(f"Other users can read {path}.", f"chmod 0400 {path}")
-    return ok(f"The key of {keypair.id}.")
+    return ok(f"The key of {identity}.")
 
 
 def check_database(

@@ -38,6 +38,13 @@ def load(path: Path) -> Keypair | None:
         raise KeyFileError(f"The key in {path} was not opened: {error}.") from None
 
 
+def load_quietly(path: Path) -> Keypair | None:
+    """The same without asking anybody: None also where a passphrase is needed that the environment does not have."""
+    if isinstance(read(path), KeyBox) and passphrase.given() is None:
+        return None
+    return load(path)
+
+
 def identity(path: Path) -> str | None:
     """The id that the key file says, or None if there is no such file. No passphrase is needed. Raises KeyFileError."""
     found = read(path)

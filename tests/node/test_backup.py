@@ -53,7 +53,7 @@ async def test_a_node_is_backed_up_while_it_publishes_and_comes_back_locked_unti
             await follow(other, a)
 
         async def publish() -> None:
-            for _ in range(150):
+            for _ in range(100):
                 await a.store.ingest.publish(POST)
 
         publishing = asyncio.create_task(publish())
@@ -65,7 +65,7 @@ async def test_a_node_is_backed_up_while_it_publishes_and_comes_back_locked_unti
         await publishing
         assert sequences == sorted(sequences)
         await asyncio.gather(b.connections.dial(a.address), c.connections.dial(a.address))
-        await until(lambda: b.store.log.sequence(a.id) == c.store.log.sequence(a.id) == 150)
+        await until(lambda: b.store.log.sequence(a.id) == c.store.log.sequence(a.id) == 100)
         feed = a.id
         await a.connections.disconnect(b.id)
     assert main(["restore", str(tmp_path / "saved"), "--path", str(tmp_path / "new")]) == 0
@@ -81,8 +81,8 @@ async def test_a_node_is_backed_up_while_it_publishes_and_comes_back_locked_unti
         for other in (b, c):
             await a.connections.dial(other.address)
         await until(lambda: a.store.publishing.status()["state"] == "open")
-        assert (await a.store.ingest.publish(POST)).sequence == 151
-        await until(lambda: b.store.log.sequence(feed) == 151)
+        assert (await a.store.ingest.publish(POST)).sequence == 101
+        await until(lambda: b.store.log.sequence(feed) == 101)
         for node in (a, b, c):
             assert not await node.store.log.forks()
 
@@ -127,6 +127,7 @@ async def test_blobs_are_linked_or_copied_and_restored_ones_are_copies(
     files[0].unlink()
     files[1].unlink()  # not written to: it may be the node's own
     files[1].write_bytes(b"other bytes")
+    files[0].symlink_to("/dev/zero")
     restored = backup.restore(tmp_path / "saved", tmp_path / "new")
     assert (restored.blobs, restored.blobs_damaged) == (0, 2)
     assert not [path for path in (tmp_path / "new" / "blobs").rglob("*") if path.is_file()]
@@ -157,6 +158,11 @@ def link_away(path: Path) -> None:
     path.symlink_to("/etc/hostname")
 
 
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("name", "harm"),
     [
@@ -164,6 +170,7 @@ def link_away(path: Path) -> None:
         ("sbot.db", flip),
         ("sbot.db", Path.unlink),
         ("sbot.db", link_away),
+        ("sbot.db", make_pipe),
         ("backup.json", cut),
         ("backup.json", Path.unlink),
         ("backup.json", lambda path: path.write_text("[" * 9000)),
@@ -219,7 +226,22 @@ async def test_cut_off_between_the_two_last_steps_the_backup_is_whole(
         monkeypatch.undo()
         restored = backup.restore(tmp_path / "saved", tmp_path / f"new {stop}")
         assert restored.backup.sequence == (3 if stop == "sbot.db" else 4)
+    (tmp_path / "saved" / "sbot.db.new-journal").write_bytes(b"left")
     assert saved(tmp_path / "a", tmp_path / "saved", feed).sequence == 4
+    (tmp_path / "saved" / "backup.json.new").write_text('{"half')
+    assert backup.restore(tmp_path / "saved", tmp_path / "new").backup.sequence == 4
+    with pytest.raises(StoreError, match="not empty"):
+        backup.restore(tmp_path / "saved", tmp_path / "new")
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    for make in (os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")):
+        path = tmp_path / "odd"
+        make(path)
+        with pytest.raises((StoreError, OSError)):
+            backup._copy(path, tmp_path / "copy")
+        assert not (tmp_path / "copy").exists()
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 async def test_only_one_backup_into_a_folder_at_a_time(tmp_path: Path) -> None:

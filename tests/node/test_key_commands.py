@@ -1,5 +1,6 @@
 """`sbot key …` and `sbot init --words`: there and back, never over another key, from outside locked."""
 
+import asyncio
 import io
 import json
 import subprocess
@@ -14,6 +15,8 @@ from feeds.keys import parse_key_file
 from feeds.publisher_state import Reason
 from node import keyfile
 from node.cli import main
+from node.directory import DataDirectory
+from node.file_checks import State, check_key
 from tests.node.test_sbot import opened
 
 
@@ -120,6 +123,9 @@ async def test_a_key_encrypted_at_rest_opens_with_its_passphrase_and_stays_open_
     capsys.readouterr()
     assert sbot(path, "whoami") == sbot(path, "init") == 0
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [made, made]
+    assert await asyncio.to_thread(sbot, path, "latest") == 3  # and not a question for the passphrase
+    assert "passphrase" not in capsys.readouterr().err
+    assert check_key(DataDirectory(path), made).state is State.OK  # nor does the doctor ask
     assert start(path) == (1, "a passphrase is needed")
     monkeypatch.setenv("SBOT_PASSPHRASE", "two")
     assert start(path) == (1, "the passphrase is wrong")
