@@ -22,7 +22,7 @@ from feeds.formats.registry import format_of_feed
 from feeds.log import Appended, Extract
 from feeds.message import Message
 
-__all__ = ["MUCH", "Effect", "Extractor", "Indexer", "View"]
+__all__ = ["MUCH", "Effect", "Extractor", "Indexer", "View", "make_aside"]
 
 LOG: Final = logging.getLogger(__name__)
 CHUNK: Final = 1000
@@ -243,6 +243,34 @@ def _make(connection: sqlite3.Connection, views: Sequence[View]) -> None:
         for statement in view.schema:
             connection.execute(statement)
         connection.execute("INSERT OR REPLACE INTO view VALUES(?,?,0)", (view.name, view.version))
+
+
+def make_aside(connection: sqlite3.Connection, views: Sequence[View], progress: Callable[[int, int], None]) -> None:
+    """Make views whole in an empty database to which that of the log is attached: what a rebuild would give.
+
+    Names without a schema mean the tables made here, and the log's where there is none: so nothing is dropped here.
+    progress -- gets the position reached and the last one.
+    """
+    connection.execute("CREATE TABLE main.view(name TEXT PRIMARY KEY, version INTEGER, position INTEGER)")
+    for view in views:
+        for statement in view.schema:
+            connection.execute(statement)
+        connection.execute("INSERT INTO main.view VALUES(?,?,0)", (view.name, view.version))
+    (last,) = connection.execute("SELECT max(position) FROM message").fetchone()
+    found, end = _read(connection, 0)
+    after = -1
+    while end > after:
+        for view in views:
+            extracts = ((row, view.extract(row.message, row.links)) for row in found)
+            rows = [
+                (row.position, row.message.author, value, row.number, row.received)
+                for row, value in extracts
+                if value is not None
+            ]
+            _apply(connection, view, rows, end)
+        progress(end, last or 0)
+        after = end
+        found, end = _read(connection, after)
 
 
 def _prepare(connection: sqlite3.Connection, views: Sequence[View]) -> tuple[dict[str, int], int]:

@@ -88,7 +88,7 @@ async def open_store(
     database = await Database.open(path, COMPONENTS)
     try:
         receive_log = await Log.open(database, type_index=message_types.positions)
-        indexer = await Indexer.open(database, _views())
+        indexer = await Indexer.open(database, views())
         graph = await SocialGraph.open(database, indexer)
         mailbox = Mailbox(database, KeyRing([keypair]))
         blobs = await Blobs.open(
@@ -134,12 +134,13 @@ async def open_indexer(path: Path) -> AsyncIterator[Indexer]:
     """The views alone, for care of a store that no node has open. Raises StoreError."""
     database = await Database.open(path, COMPONENTS)
     try:
-        yield await Indexer.open(database, _views())
+        yield await Indexer.open(database, views())
     finally:
         await database.close()
 
 
-def _views() -> list[View]:
+def views() -> list[View]:
+    """Every view of a node, new."""
     return [
         Contacts(),
         MessageTypes(),

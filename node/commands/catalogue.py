@@ -223,6 +223,9 @@ COMMANDS: tuple[Command, ...] = (
         "import", "bundles:take_in", "FILE|-|URL … [--max-bytes N]", "take in bundles, or JSON lines of createLogStream"
     ),
     Command("inspect", "bundles:look", "FILE|-|URL", "what a bundle holds, without taking it in"),
+    Command("fsck", "care:fsck", "[--full] [--repair]", "look the store through for damage; what to do about it"),
+    Command("du", "care:du", "", "what takes how much room: feeds, types, tables, blobs"),
+    Command("vacuum", "care:vacuum", "", "make the database file small again after much was deleted"),
     Command("rebuild", "rebuild:rebuild", "[VIEW …]", "make views (all, or some) anew from the log"),
     Command("pipe", "pipe:pipe", "ADDRESS | --listen HOST:PORT", "standard input and output over an encrypted stream"),
 )
