@@ -11,13 +11,20 @@ from node.config import Config
 from node.directory import DataDirectory
 from node.errors import NodeError
 from node.lock import DirectoryLock
-from node.store import open_store
+from node.store import Store, open_store
 from replication.offline import Bundles
 
 
 @contextmanager
 def opened_here(config: Config) -> Iterator[tuple[asyncio.Runner, Bundles]]:
     """The store's bundles, and what runs them. Raises NodeError, StoreError."""
+    with opened_store(config) as (runner, store):
+        yield runner, store.bundles
+
+
+@contextmanager
+def opened_store(config: Config) -> Iterator[tuple[asyncio.Runner, Store]]:
+    """The store, and what runs its coroutines. Raises NodeError, StoreError."""
     directory = DataDirectory(config.path)
     keypair = keyfile.load(directory.secret)
     if keypair is None:
@@ -37,7 +44,7 @@ def opened_here(config: Config) -> Iterator[tuple[asyncio.Runner, Bundles]]:
             )
             store = runner.run(stack.enter_async_context(opening))
             try:
-                yield runner, store.bundles
+                yield runner, store
             finally:
                 runner.run(stack.aclose())
     finally:

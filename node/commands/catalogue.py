@@ -38,7 +38,12 @@ class Runner(Protocol):
 
 COMMANDS: tuple[Command, ...] = (
     Command("start", "start:start", "[options]", "run a node until it is told to stop (SIGINT, SIGTERM)", ("server",)),
-    Command("init", "identity:init", '[--words "W…"|-]', "make the data directory and the identity, start nothing"),
+    Command(
+        "init",
+        "identity:init",
+        '[--words "W…"|--import DIR]',
+        "make the data directory and the identity, start nothing",
+    ),
     Command("backup", "backup:backup", "DIR [--with-key]", "copy the data directory, also while the node runs"),
     Command("restore", "backup:restore", "DIR", "make a data directory (--path) from a backup; its feed starts locked"),
     Command("key.words", "keys:words", "", "print the key as 24 words, to be written down"),

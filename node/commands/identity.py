@@ -1,5 +1,7 @@
 """`sbot init`, `whoami`, `version`: who this node is. None of them needs a running node."""
 
+from typing import Any
+
 from node import keyfile
 from node.commands import settings
 from node.commands.catalogue import Invocation
@@ -12,14 +14,24 @@ from node.version import VERSION
 def init(invocation: Invocation) -> int:
     """Make the data directory, the identity, the token and the commented settings file, where they are missing.
 
-    With --words the identity is that of 24 words; its feed starts locked.
+    With --words the identity is that of 24 words, with --import DIR that of an old sbot, whose messages, blobs and
+    peers come along; in both cases its feed starts locked.
     """
-    found = settings.reading(invocation, valued=("words",))
+    found = settings.reading(invocation, valued=("words", "import"))
     if found.words:
         raise UsageError(f"usage: sbot {invocation.spelled} {invocation.command.usage} (the words in quotation marks)")
     config = settings.loaded(invocation, found)
     directory = DataDirectory(config.path)
-    if "words" in found.values:
+    output = Output.standard(as_json=found.on("json"))
+    report: dict[str, Any] = {}
+    if "words" in found.values and "import" in found.values:
+        raise UsageError("--words and --import both say which key to take; give one of them.")
+    if "import" in found.values:
+        from node.commands.moving_in import take_in
+
+        report = take_in(config, found.values["import"], output)
+        identity = report["id"]
+    elif "words" in found.values:
         from node.commands.keys import keypair_of_words, take_over
 
         keypair = keypair_of_words(found.values["words"])
@@ -31,7 +43,10 @@ def init(invocation: Invocation) -> int:
         identity = keyfile.identity(directory.secret) or keyfile.load_or_create(directory.secret).id
     directory.http_token()
     directory.write_settings(config.config)
-    _print_id(identity, Output.standard(as_json=found.on("json")))
+    if report and not output.pretty:
+        output.json_value(report)
+    else:
+        _print_id(identity, output)
     return 0
 
 
