@@ -6,7 +6,7 @@ to the scheduler, with an address that leads through the room; a dial of such an
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,6 +38,7 @@ from replication.tunnel import TunnelStream
 logger = logging.getLogger(__name__)
 
 ASK_SECONDS: Final = 20.0
+NO_ROOMS_KEPT: Final = 10_000
 JOIN_SECONDS: Final = 15.0
 DIAL_SECONDS: Final = 30.0
 """A dial through a room may have to dial the room first."""
@@ -126,6 +127,7 @@ class Rooms:
         self._tunnels: Counter[tuple[str, bool]] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[str, asyncio.Event] = {}
+        self._no_rooms: OrderedDict[str, None] = OrderedDict()
 
     def attach(self, hub: Hub) -> None:
         """The hub, which is built after the methods that need the rooms."""
@@ -280,7 +282,7 @@ class Rooms:
         if info.address.startswith(f"{TRANSPORT}:"):
             return
         connection = self._hub.rpc_of(info.id)
-        if connection is None:
+        if connection is None or info.id in self._no_rooms:
             return
         asked = self._asked[info.id] = asyncio.Event()
         task = asyncio.create_task(self._attend(info.id, info.address, connection, asked), name=f"room {info.id}")
@@ -293,6 +295,7 @@ class Rooms:
             try:
                 metadata = await self._ask(connection)
                 if metadata is None:
+                    self._note_no_room(peer, connection)
                     return
                 session = Session(peer, address, connection, metadata, Attendance(self._me, peer))
                 self._sessions[peer] = session
@@ -315,6 +318,14 @@ class Rooms:
             logger.debug("the room %s: %s", peer, error)
         except Exception:
             logger.exception("following the room %s failed", peer)
+
+    def _note_no_room(self, peer: str, connection: RpcConnection) -> None:
+        """Do not ask this peer again while the node runs: equal nodes reconnect without a word too many."""
+        if connection.closed.is_set():
+            return  # it had no time to answer
+        self._no_rooms[peer] = None
+        if len(self._no_rooms) > NO_ROOMS_KEPT:
+            self._no_rooms.popitem(last=False)
 
     async def _ask(self, connection: RpcConnection) -> Metadata | None:
         """What a peer says of itself as a room; None if it is none."""

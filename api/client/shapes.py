@@ -257,6 +257,7 @@ class Replication(TypedDict):
     messages: dict[str, float]
     state: str
     hops: int
+    budget: dict[str, Any] | None
     peers: list[dict[str, Any]]
 
 

@@ -97,8 +97,8 @@ def _options(order: Body) -> ExportOptions:
         except InvalidBundle as error:
             raise wrong("for", str(error)) from None
     series = order.optional_text("series") or ""
-    if len(series) > 64:
-        raise wrong("series", "must have at most 64 characters")
+    if len(series) > 64 or not series.isprintable():
+        raise wrong("series", "must have at most 64 characters, all of them printable")
     return ExportOptions(
         known=known,
         feeds=_feeds(order),

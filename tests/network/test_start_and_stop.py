@@ -161,7 +161,7 @@ def test_a_corrupt_key_file_stops_the_start_and_is_kept(tmp_path: Path, content:
 
 def test_a_damaged_database_is_told_and_kept(tmp_path: Path) -> None:
     directory = tmp_path / "node"
-    directory.mkdir(mode=0o700)
+    assert run("init", "--path", str(directory)).code == 0
     (directory / "sbot.db").write_bytes(b"no database" * 1000)
     done = run("start", "--path", str(directory), "--port", "0", "--http-port", "0", "--no-lan")
     assert (done.code, done.out) == (1, b"")

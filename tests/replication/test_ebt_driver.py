@@ -84,8 +84,8 @@ async def two_nodes(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
 
 
 def only_messages(folder: Path, name: str) -> AbstractAsyncContextManager[Node]:
-    """A node that does not ask which blobs a peer wants: where the bytes of EBT are counted."""
-    return open_node(folder, name, exchange_blobs=False)
+    """A node that asks peers neither for wants of blobs nor for rooms: where the bytes of EBT are counted."""
+    return open_node(folder, name, only_messages=True)
 
 
 async def quiet_moment(*nodes: Node) -> None:

@@ -102,7 +102,7 @@ async def open_node(
     rules: Rules | None = None,
     budgets: Budgets | None = None,
     clocks: Clocks | None = None,
-    exchange_blobs: bool = True,
+    only_messages: bool = False,
     external: str = "",
     room: str = "",
     guests: Guests = Guests.ANYONE,
@@ -190,7 +190,7 @@ async def open_node(
             backoff=QUICK,
             strangers=strangers,
             rules=rules,
-            blob_exchange=blob_exchange if exchange_blobs else None,
+            blob_exchange=None if only_messages else blob_exchange,
         )
         connections.admit_also(inviting.invites.is_open)
         connections.give_rights(inviting.invites.rights_of)
@@ -210,7 +210,8 @@ async def open_node(
             inviting,
             rooms,
         )
-        running = [asyncio.create_task(part.run()) for part in (replicator, blob_exchange, rooms)]
+        parts = [replicator.run(), blob_exchange.run(), *([] if only_messages else [rooms.run()])]
+        running = [asyncio.create_task(part) for part in parts]
         try:
             await connections.start([("127.0.0.1", port)], socket_path=node.socket)
             yield node
