@@ -23,8 +23,9 @@ class JsPeer(LineProcess):
 
     def __init__(self, stack: Stack, folder: Path, network_key: str, **options: Any) -> None:
         self.stack = stack
+        self.data = folder / "data"
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {"stack": stack, "dir": str(folder / "data"), "networkKey": network_key, **options}
+        settings = {"stack": stack, "dir": str(self.data), "networkKey": network_key, **options}
         super().__init__(["node", str(PEERS / "peer.js"), json.dumps(settings)], folder / "log")
         self.id = ""
         self.address = ""
