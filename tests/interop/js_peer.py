@@ -18,7 +18,7 @@ class JsPeer(LineProcess):
     """One node of the stack `server` (ssb-server 16) or `db2` (ssb-db2 8), on a loopback port of its own choice.
 
     `hops`: what its own policy replicates (1 = whom it follows); `ebt=False` leaves the EBT plugin out;
-    `ws`: WebSockets too, at `ws_address`; `scheduler` (db2): follow the social graph, which plain db2 does not do by itself.
+    `ws`: WebSockets too, at `ws_address`; `scheduler` (db2): follow the social graph, as plain db2 does not.
     """
 
     def __init__(self, stack: Stack, folder: Path, network_key: str, **options: Any) -> None:
