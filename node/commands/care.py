@@ -8,6 +8,7 @@ from contextlib import closing
 from api.client import ApiProblem, Client, NodeNotRunning
 from feeds.errors import StoreError
 from feeds.fsck import Damage, Part, Report
+from feeds.migrations import MESSAGE_KEY
 from node import arguments, config, keyfile
 from node.commands.catalogue import Invocation
 from node.commands.local import told
@@ -45,7 +46,7 @@ def fsck(invocation: Invocation) -> int:
             raise NodeError(f"{directory.database} cannot be opened: {error}. {ADVICE[Part.DATABASE]}") from None
         finally:
             _end_line()
-        mended = asyncio.run(_mend_views(directory, report)) if repair else []
+        mended = asyncio.run(_mend(directory, report, _own(directory))) if repair else []
     except StoreError as error:
         raise NodeError(f"Nothing could be mended: {error}.") from None
     finally:
@@ -110,10 +111,10 @@ def vacuum(invocation: Invocation) -> int:
 
 ADVICE = {
     Part.DATABASE: "Restore a backup (sbot restore), or stop the node and start with the key alone in a new directory.",
-    Part.FEED: "Restore a backup, or have everything fetched again into a new directory.",
-    Part.COUNTS: "Only what is shown of sizes is wrong.",
-    Part.INDEX: "Restore a backup, or have everything fetched again into a new directory.",
-    Part.VIEW: "Make the view anew: sbot rebuild NAME.",
+    Part.FEED: "sbot fsck --repair drops this message and those after it; peers give them again.",
+    Part.COUNTS: "sbot fsck --repair sets the sums of feeds right.",
+    Part.INDEX: "sbot fsck --repair makes the index of ids anew; for other tables restore a backup.",
+    Part.VIEW: "sbot fsck --repair makes the view anew, and sbot rebuild NAME does so in a running node.",
     Part.BLOB: "Remove it with sbot blobs rm, and ask for it again with sbot blobs want.",
 }
 OWN = (
@@ -152,18 +153,50 @@ def _own(directory: DataDirectory) -> str | None:
         return None
 
 
-async def _mend_views(directory: DataDirectory, report: Report) -> list[str]:
-    """Make the damaged views anew, where what they are made from is sound."""
-    broken = {damage.part for damage in report.damage} - {Part.VIEW, Part.BLOB, Part.COUNTS}
-    names = sorted({damage.subject for damage in report.damage if damage.part is Part.VIEW})
-    if broken or not names:
-        return []
-    from node.store import open_indexer
+_AFTER = (
+    "UPDATE pub_cursor SET position=min(position, ?1)",
+    "UPDATE webhook SET cursor=min(cursor, ?1)",
+    "DELETE FROM peer_clock WHERE ?1>=0",
+)
+"""What others of our tables remember of the log; peers are then told anew what we have."""
 
-    async with open_indexer(directory.database) as indexer:
-        made = await indexer.rebuild([name for name in names if name in indexer.names])
-        await indexer.catch_up()
-        return made
+
+async def _mend(directory: DataDirectory, report: Report, own: str | None) -> list[Damage]:
+    """Drop damaged tails of others' feeds and make damaged views anew; what that mended.
+
+    Nothing is touched while the file itself or our own feed is damaged, or where it is not known which feed is ours.
+    """
+    if own is None or any(entry.part is Part.DATABASE or entry.subject == own for entry in report.damage):
+        return []
+    from feeds.database import Database
+    from feeds.mending import drop_tails
+    from node.store import COMPONENTS, open_indexer
+
+    tails = {entry.subject: entry.sequence for entry in report.damage if entry.part is Part.FEED and entry.sequence}
+    whole = {
+        entry.subject: 1 << 62 for entry in report.damage if entry.part is Part.COUNTS and entry.subject.startswith("@")
+    }
+    index = any(entry.subject == MESSAGE_KEY.name for entry in report.damage)
+
+    def drop(connection: sqlite3.Connection) -> None:
+        end = drop_tails(connection, {**whole, **tails}, own)
+        for statement in _AFTER:
+            connection.execute(statement, (end,))
+
+    if tails or whole or index:
+        database = await Database.open(directory.database, COMPONENTS)
+        try:
+            await database.write(drop, durable=True)
+        finally:
+            await database.close()
+    views = {entry.subject for entry in report.damage if entry.part is Part.VIEW}
+    if tails or views:
+        async with open_indexer(directory.database) as indexer:
+            await indexer.rebuild([name for name in indexer.names if tails or name in views])
+            await indexer.catch_up()
+    return [
+        entry for entry in report.damage if entry.subject in tails.keys() | whole.keys() | views | {MESSAGE_KEY.name}
+    ]
 
 
 async def _vacuum(directory: DataDirectory) -> int:
@@ -177,8 +210,8 @@ async def _vacuum(directory: DataDirectory) -> int:
         await database.close()
 
 
-def _print_report(output: Output, report: Report, own: str | None, mended: list[str]) -> int:
-    left = [damage for damage in report.damage if not (damage.part is Part.VIEW and damage.subject in mended)]
+def _print_report(output: Output, report: Report, own: str | None, mended: list[Damage]) -> int:
+    left = [damage for damage in report.damage if damage not in mended]
     damage = [
         {
             **entry._asdict(),
