@@ -69,7 +69,7 @@ class OldDirectory:
     def blobs(self) -> Iterator[tuple[bytes, Path]]:
         """SHA-256 and file of each blob. The hash is only what the name says."""
         for folder in sorted((self.root / "blobs" / "sha256").glob("[0-9a-f][0-9a-f]")):
-            for path in sorted(folder.iterdir()):
+            for path in sorted(folder.glob("*")):
                 try:
                     digest = bytes.fromhex(folder.name + path.name)
                 except ValueError:
@@ -81,6 +81,8 @@ class OldDirectory:
         """Addresses that it knew."""
         found: list[KnownPeer] = []
         for name in ("conn.json", "gossip.json"):
+            if not (self.root / name).is_file():
+                continue
             try:
                 with (self.root / name).open("rb") as file:
                     data = file.read(LARGEST_FILE + 1)

@@ -18,7 +18,7 @@ from tests.support import builders
 from tests.support.processes import clean_environ
 
 FRIEND = builders.keypair("somebody to write to").id
-ODD = {"seed": "moving in", "feeds": 2, "each": 24, "loneSurrogates": False}
+ODD: dict[str, Any] = {"seed": "moving in", "feeds": 2, "each": 24, "loneSurrogates": False}
 
 
 async def sbot(ours: OurNode, *words: str) -> tuple[int, str, str]:
