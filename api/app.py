@@ -100,17 +100,19 @@ def create_app(services: Services) -> FastAPI:
     kept = Tokens(services.database, services.now)
     access = Access(services.token, hosts=services.settings.hosts, origins=services.settings.origins, tokens=kept.grant)
     answers: Counter[int] = Counter()
+    breaches: Counter[str] = Counter()
     app = FastAPI(
         version=services.version,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(Edge, access=access, answers=answers)],
+        middleware=[Middleware(Edge, access=access, answers=answers, breaches=breaches)],
         exception_handlers={HTTPException: _http_error},
     )
     app.state.services = services
     app.state.answers = answers
+    app.state.breaches = breaches
     app.state.tokens = kept
     app.state.streams = set()
     app.state.downloads = set()

@@ -28,14 +28,21 @@ _HEADERS: Final = (
 )
 """Added to every answer that does not set them itself."""
 
+_LIMITS: Final = {"body-too-large": "http_body", "too-many-streams": "http_streams"}
+"""The limits (of `replication.limits`) behind problems, by their code."""
+
 
 class Edge:
-    """Wraps the whole application. answers -- counts them by the first figure of their status."""
+    """Wraps the whole application.
 
-    def __init__(self, app: ASGIApp, access: Access, answers: Counter[int]) -> None:
+    answers -- counts them by the first figure of their status; breaches -- counts limits that held a client back.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, answers: Counter[int], breaches: Counter[str]) -> None:
         self._app: Final = app
         self._access: Final = access
         self._answers: Final = answers
+        self._breaches: Final = breaches
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -65,6 +72,8 @@ class Edge:
             logger.error("%s %s failed", scope["method"], instance(scope), exc_info=error)
         if problem is None:
             problem = Problem("internal-error", "The node could not answer. Its log says why.")
+        if (limit := _LIMITS.get(problem.code)) is not None:
+            self._breaches[limit] += 1
         if answer.started:
             # Too late for a problem: leaving the answer unfinished makes the server cut the connection, so that the
             # reader sees that something is missing.

@@ -251,6 +251,11 @@ class StreamStatus(Shape):
     open: int
 
 
+class LimitStatus(Shape):
+    refused: int = Field(description="Callers turned away in or before the handshake, since the start")
+    breaches: dict[str, int] = Field(description="How often which limit held a peer back, by its name")
+
+
 class Status(Shape):
     """How the node does."""
 
@@ -263,6 +268,7 @@ class Status(Shape):
     peers: PeerCount
     sync: "Sync"
     streams: StreamStatus
+    limits: LimitStatus
     blobs: BlobStatus
     disk: DiskStatus
     memory: MemoryStatus

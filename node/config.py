@@ -18,6 +18,7 @@ from feeds.refs import FeedRef
 from node.errors import UsageError
 from replication.errors import InvalidAddress
 from replication.invite_codes import parse_external
+from replication.limits import ADJUSTABLE, DEFAULT_LIMITS, Limits, adjusted
 from replication.socks import SocksProxy, parse_proxy
 
 MAIN_NETWORK_KEY = "1KHLiKZvAvjbY1ziZEHMXawbCEIM6qwjCDm3VYRan/s="
@@ -98,6 +99,7 @@ class Config:
     budget_mib: int
     budget_peer_mib: int
     budget_hops: Mapping[int, int]
+    limits: Limits
     log_format: str
     log_level: str
     settings: tuple[Setting, ...] = ()
@@ -242,6 +244,28 @@ def _hop_budgets(value: object) -> dict[int, int]:
     return found
 
 
+def _limits(value: object) -> Limits:
+    """`inbound=20,blob_wants=100`, or a table of such in the file."""
+    pairs = value
+    if isinstance(value, str):
+        split = [part.partition("=") for part in value.split(",") if part.strip()]
+        pairs = {name.strip(): number.strip() for name, _, number in split}
+        if len(pairs) < len(split):
+            raise BadValue("must name each limit once")
+    if not isinstance(pairs, dict):
+        raise BadValue("must be like inbound=20,blob_wants=100")
+    found: dict[str, int] = {}
+    for name, number in pairs.items():
+        if name not in ADJUSTABLE:
+            near = difflib.get_close_matches(name, ADJUSTABLE, n=1)
+            raise BadValue(f"names {name}, which is no limit{f'; did you mean {near[0]}?' if near else ''}")
+        try:
+            found[name] = _whole(*ADJUSTABLE[name])(number)
+        except BadValue as error:
+            raise BadValue(f"gives {name} a value that {error}") from None
+    return adjusted(found)
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("path", _folder, "~/.pysbot", "DIR", "data directory: identity, feeds, token, socket", in_file=False),
     Option("config", _folder, "", "FILE", "settings file; default: config.toml in the data directory", in_file=False),
@@ -302,6 +326,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "budget_hops", _hop_budgets, "", "HOPS=N,...", "MiB to fetch a day of feeds at a distance, such as 2=100,3=50"
     ),
+    Option("limits", _limits, "", "NAME=N,...", "bounds on what peers may cost this node, set otherwise"),
     Option("log_format", _choice("text", "json"), "text", "text|json", "form of the log lines on standard error"),
     Option("log_level", _choice("debug", "info", "warning", "error"), "info", "LEVEL", "debug, info, warning or error"),
 )
@@ -396,6 +421,9 @@ def _shown(value: object) -> object:
         return base64.b64encode(value).decode()
     if isinstance(value, tuple) and not isinstance(value, SocksProxy):
         return ",".join(value)
+    if isinstance(value, Limits):
+        changed = {name: getattr(value, name) for name in ADJUSTABLE}
+        value = {name: one for name, one in changed.items() if one != getattr(DEFAULT_LIMITS, name)}
     if isinstance(value, dict):
         return ",".join(f"{name}={number}" for name, number in value.items())
     return str(value) if isinstance(value, Path | SocksProxy) else value

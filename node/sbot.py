@@ -42,7 +42,6 @@ from replication.errors import AddressInUse, LocalError
 from replication.explaining import Explainer
 from replication.inviting import Inviting
 from replication.lan_hearing import TTL as NEIGHBOUR_SECONDS
-from replication.limits import DEFAULT_LIMITS
 from replication.methods.services import MethodServices
 from replication.methods.table import method_table
 from replication.outgoing import diallers
@@ -114,7 +113,12 @@ class Sbot:
             blob_exchange = _blob_exchange(store, replicator, config, times)
             await stack.enter_async_context(_running(blob_exchange, "blobs"))
             sign_in = SignIn(keypair, now=times.now)
-            rooms = Rooms(keypair.id, is_following=store.graph.is_following, guests=Guests(config.room_guests))
+            rooms = Rooms(
+                keypair.id,
+                is_following=store.graph.is_following,
+                guests=Guests(config.room_guests),
+                limits=config.limits,
+            )
             table, connections, inviting = await _open_connections(
                 store, replicator, blob_exchange, config, keypair, times, sign_in, rooms
             )
@@ -195,6 +199,7 @@ async def _open_replicator(store: Store, config: Config, keypair: Keypair, clock
         max_hops=config.hops,
         own=store.publishing,
         budgets=_budgets(config),
+        limits=config.limits,
     )
 
 
@@ -209,6 +214,7 @@ def _blob_exchange(store: Store, replicator: Replicator, config: Config, clocks:
         fetch=Fetch(config.blob_fetch),
         spending=replicator.spending,
         on_spent=replicator.spent,
+        limits=config.limits,
     )
 
 
@@ -253,7 +259,16 @@ def _discovery(connections: Connections, config: Config, keypair: Keypair, clock
     def stage(address: str) -> bool:
         return connections.stage(address, kind="lan", source="lan", ttl=NEIGHBOUR_SECONDS)
 
-    return Discovery(keypair, config.network_key, listening=(bound.host, bound.port), stage=stage, random=clocks.random)
+    discovery = Discovery(
+        keypair,
+        config.network_key,
+        listening=(bound.host, bound.port),
+        stage=stage,
+        random=clocks.random,
+        limits=config.limits,
+    )
+    connections.count_also(discovery.breaches)
+    return discovery
 
 
 @asynccontextmanager
@@ -318,8 +333,9 @@ async def _open_connections(
             publishing=store.publishing,
             inviting=inviting,
             rooms=rooms,
-            room_server=RoomServer(keypair.id, config.room) if config.room else None,
-        )
+            room_server=RoomServer(keypair.id, config.room, limits=config.limits) if config.room else None,
+        ),
+        limits=config.limits,
     )
     connections = Connections(
         keypair,
@@ -328,6 +344,7 @@ async def _open_connections(
         book=book,
         clocks=clocks,
         network_key=config.network_key,
+        limits=config.limits,
         blob_exchange=blob_exchange,
         strangers=Strangers(config.strangers),
         rules=Rules(
@@ -339,11 +356,12 @@ async def _open_connections(
     connections.admit_also(inviting.invites.is_open)
     connections.give_rights(inviting.invites.rights_of)
     rooms.attach(connections)
+    connections.count_also(rooms.breaches)
     connections.add_dialler("tunnel", rooms.dial, patience=DIAL_SECONDS)
     proxied = config.socks is not None and config.socks_for == "all"
-    for transport, dialler in diallers(config.socks, proxy_for_all=proxied).items():
+    for transport, dialler in diallers(config.socks, proxy_for_all=proxied, limits=config.limits).items():
         slow = proxied or transport == "onion"
-        connections.add_dialler(transport, dialler, patience=DEFAULT_LIMITS.socks_timeout if slow else None)
+        connections.add_dialler(transport, dialler, patience=config.limits.socks_timeout if slow else None)
     hub.append(connections)
     return table, connections, inviting
 

@@ -91,7 +91,11 @@ def http_server(
         webhooks=webhooks,
         now=clocks.wall,
         started=clocks.wall(),
-        settings=HttpSettings(hosts=(config.http_host, *config.http_names)),
+        settings=HttpSettings(
+            hosts=(config.http_host, *config.http_names),
+            body_limit=config.limits.http_body,
+            streams=config.limits.http_streams,
+        ),
         stopping=asyncio.Event(),
     )
     return HttpServer(create_app(services), listener, stopping=services.stopping)

@@ -8,6 +8,7 @@ addresses as they like, one address is a network of 64 bits.
 """
 
 import ipaddress
+from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
@@ -64,7 +65,12 @@ class Admission:
         self._limits = limits
         self._hosts: dict[str, _Host] = {}
         self.total = 0
-        self.turned_away = 0
+        self.breaches: Counter[str] = Counter()
+
+    @property
+    def turned_away(self) -> int:
+        """Callers that got no place, or lost theirs, so far."""
+        return self.breaches.total()
 
     def admit(self, host: str, drop: Callable[[], None]) -> Place:
         """A place for a caller from ``host``; ``drop`` is called if it must make room for another."""
@@ -72,9 +78,9 @@ class Admission:
         place = Place(self, host, drop)
         crowded = self._hosts.get(host)
         if crowded is not None and crowded.size >= self._room(host):
-            self._make_room(crowded)
+            self._make_room(crowded, self._limit_of(host))
         if self.total >= self._limits.unauthenticated:
-            self._make_room(max(self._hosts.values(), key=lambda each: each.size))
+            self._make_room(max(self._hosts.values(), key=lambda each: each.size), "unauthenticated")
         self._hosts.setdefault(host, _Host()).unknown[place] = None
         self.total += 1
         return place
@@ -94,7 +100,7 @@ class Admission:
         host = _counted_as(host)
         at = self._hosts.get(host, _Host())
         if self.total >= self._limits.unauthenticated or at.size >= self._room(host):
-            self.turned_away += 1
+            self.breaches["unauthenticated" if at.size < self._room(host) else self._limit_of(host)] += 1
             return False
         self._hosts[host] = at
         at.counted += 1
@@ -114,10 +120,13 @@ class Admission:
         limits = self._limits
         return limits.unauthenticated_loopback if is_loopback(host) else limits.unauthenticated_per_address
 
-    def _make_room(self, at: _Host) -> None:
+    def _limit_of(self, host: str) -> str:
+        return "unauthenticated_loopback" if is_loopback(host) else "unauthenticated_per_address"
+
+    def _make_room(self, at: _Host, limit: str) -> None:
         worst = at.worst()
         if worst is not None:
-            self.turned_away += 1
+            self.breaches[limit] += 1
             worst.leave()
             worst.drop()
 

@@ -7,6 +7,7 @@
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -207,6 +208,7 @@ class BlobExchange:
                 now = self._now()
                 ahead, at = max(0.0, ahead - (now - at) * self._limits.blob_notes_per_second) + len(notes) + 1, now
                 if ahead > self._limits.blob_notes_burst:
+                    self._machine.breaches["blob_notes_per_second"] += 1
                     await asyncio.sleep((ahead - self._limits.blob_notes_burst) / self._limits.blob_notes_per_second)
                 await self._notes(peer, notes)
 
@@ -325,6 +327,11 @@ class BlobExchange:
         task.add_done_callback(self._tasks.discard)
 
     # ---- for people
+
+    @property
+    def breaches(self) -> Counter[str]:
+        """How often which limit held a peer back."""
+        return self._machine.breaches
 
     def status(self) -> dict[str, Any]:
         """Totals, gets under way, pushes, and a line for each peer; plain JSON values."""

@@ -9,7 +9,7 @@ Events are the methods, with the time in seconds of any steady clock; what is to
 what is to be told to a peer is taken with `take_notes` as fast as that peer reads. Everything is bounded by `Limits`.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -166,6 +166,8 @@ class BlobWants:
         self._count = 0
         self._begun = 0
         self._effects: deque[Effect] = deque()
+        self.breaches: Counter[str] = Counter()
+        """How often which limit held a peer back."""
 
     # ---- effects
 
@@ -305,6 +307,7 @@ class BlobWants:
         earned = (now - state.tokens_at) * limits.blob_wants_per_second
         state.tokens, state.tokens_at = min(limits.blob_wants, state.tokens + max(0.0, earned)), now
         if state.tokens < 1.0:
+            self.breaches["blob_wants_per_second"] += 1
             return False
         state.tokens -= 1.0
         return True
@@ -312,8 +315,10 @@ class BlobWants:
     def _make_room(self, peer: str, state: _Peer) -> None:
         """Forget an old want of this peer, or of the one that wants most."""
         if len(state.wants) >= self._limits.blob_wants:
+            self.breaches["blob_wants"] += 1
             self._drop_want(peer, state, next(iter(state.wants)))
         if self._wanted_by_others >= self._limits.blob_wants_total:
+            self.breaches["blob_wants_total"] += 1
             greedy = max(self._peers, key=lambda name: len(self._peers[name].wants))
             self._drop_want(greedy, self._peers[greedy], next(iter(self._peers[greedy].wants)))
 
@@ -339,8 +344,10 @@ class BlobWants:
 
     def _make_room_for_have(self, state: _Peer) -> None:
         if len(state.haves) >= self._limits.blob_haves:
+            self.breaches["blob_haves"] += 1
             self._forget_have(state, next(iter(state.haves)))
         if self._had >= self._limits.blob_haves_total:
+            self.breaches["blob_haves_total"] += 1
             largest = max(self._peers.values(), key=lambda other: len(other.haves))
             self._forget_have(largest, next(iter(largest.haves)))
 
@@ -395,6 +402,7 @@ class BlobWants:
             self._forget_have(state, get.blob)
             state.lies += 1
             if state.lies == self._limits.blob_lies:
+                self.breaches["blob_lies"] += 1
                 self._effects.append(Blame(get.peer, f"it sent {state.lies} wrong blobs"))
 
     def tick(self, now: float) -> None:
@@ -403,6 +411,7 @@ class BlobWants:
             self._paused_until = 0.0
         for running in list(self._running.values()):
             if now - running.since >= self._limits.blob_get_timeout:
+                self.breaches["blob_get_timeout"] += 1
                 reason = f"not complete within {self._limits.blob_get_timeout:g} seconds"
                 self._effects.append(Stop(*running.get[:3], reason))
                 self.failed(running.get.number, Fault.LOST, reason, now)
@@ -560,6 +569,7 @@ class BlobWants:
             self._effects.append(Notes(peer))
         state.pending.pop(blob, None)
         if len(state.pending) >= self._limits.blob_notes_pending:  # it does not read
+            self.breaches["blob_notes_pending"] += 1
             if note < 0:
                 return
             del state.pending[next(iter(state.pending))]

@@ -183,17 +183,17 @@ class Opener:
     def _allows(self, length: int, header: bytearray) -> bool:
         """What a length that is not of a usual packet means."""
         if length > BODY_MAX:
-            self._damaged(f"a packet of {length} bytes; at most {BODY_MAX} are allowed")
+            self._damaged(f"a packet of {length} bytes; at most {BODY_MAX} are allowed", "box_body")
         elif header == _GOODBYE:
             self.ended = True
         else:
             self._empty += 1
             if self._empty > self._empty_max:
-                self._damaged(f"more than {self._empty_max} empty packets in a row")
+                self._damaged(f"more than {self._empty_max} empty packets in a row", "empty_packets")
         return not self.over
 
-    def _damaged(self, reason: str) -> None:
-        self.failure = BoxStreamError(reason)
+    def _damaged(self, reason: str, limit: str = "") -> None:
+        self.failure = BoxStreamError(reason, limit=limit)
 
     def _scratch_for(self, size: int) -> bytearray:
         """Room for ``size`` bytes. A fresh large buffer costs more than the decryption's overhead (page

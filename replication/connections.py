@@ -23,7 +23,15 @@ from replication.admission import Admission
 from replication.backoff import Backoff
 from replication.blob_exchange import BlobExchange
 from replication.dialling import Dialling
-from replication.errors import ConnectionClosed, HandshakeFailed, RemoteCallError, RemoteError
+from replication.errors import (
+    ConnectionClosed,
+    DialFailed,
+    DialTimeout,
+    HandshakeFailed,
+    HandshakeTimeout,
+    RemoteCallError,
+    RemoteError,
+)
 from replication.limits import DEFAULT_LIMITS, LOCAL_LIMITS, Limits
 from replication.methods.ping import keep_pinging
 from replication.network import has_route
@@ -135,6 +143,10 @@ class Connections:
         self._stopping = False
         self.refused: Final[list[int]] = [0]
         self._past = Traffic(0, 0, 0, 0, {})
+        self._breaches: Counter[str] = Counter()
+        self._counted = [self._breaches, self._admission.breaches, replicator.ebt.state.breaches]
+        if blob_exchange is not None:
+            self._counted.append(blob_exchange.breaches)
         replicator.on_refused(self._hang_up_on)
 
     # ---- life
@@ -271,7 +283,12 @@ class Connections:
         found = self._past
         for link in self._links:
             found = _with(found, link)
-        return replace(found, refused=self.refused[0])
+        breaches = sum(self._counted, Counter(found.breaches))
+        return replace(found, refused=self.refused[0], breaches=breaches)
+
+    def count_also(self, breaches: Counter[str]) -> None:
+        """Let `traffic` count the breaches that something else notes down in `breaches`, by the limit's name."""
+        self._counted.append(breaches)
 
     def connected(self, peer: str) -> PeerInfo | None:
         """The newest live connection with a peer."""
@@ -397,7 +414,7 @@ class Connections:
         peer = feed_id(public)
         if peer == self.id or peer in self._config.masters:
             return True
-        if self._stopping or self._incoming >= self._limits.inbound or not self._replicator.allows_peer(peer):
+        if self._stopping or not self._replicator.allows_peer(peer) or not self._has_room():
             return False
         return (
             self._replicator.policy.admits(peer, self._strangers)
@@ -405,16 +422,24 @@ class Connections:
             or self._dialling.picked(peer)
         )
 
+    def _has_room(self) -> bool:
+        if self._incoming < self._limits.inbound:
+            return True
+        self._breaches["inbound"] += 1
+        return False
+
     @property
     def _incoming(self) -> int:
         return sum(1 for link in self._links if link.direction is Direction.INCOMING and not link.peer.local)
 
     def _on_refused(self, peername: str, error: Exception) -> None:
         self.refused[0] += 1
+        if isinstance(error, HandshakeTimeout):
+            self._breaches["handshake_timeout"] += 1
         logger.info("handshake with %s failed: %s", peername, error)
 
     async def _answer(self, peer: Peer, source: str = "incoming") -> None:
-        if self._stopping or (not peer.local and self._incoming >= self._limits.inbound):
+        if self._stopping or not (peer.local or self._has_room()):
             return  # many may have passed the handshake at the same time
         await self._attend(self._link(peer, peer.peername, Direction.INCOMING, source))
 
@@ -449,8 +474,10 @@ class Connections:
         link.task = asyncio.create_task(self._attend(link), name=f"peer {peer.id}")
         return self._info(link)
 
-    def dial_failed(self, info: PeerInfo) -> None:
+    def dial_failed(self, info: PeerInfo, error: DialFailed) -> None:
         """A dial led to nothing: tell everybody."""
+        if isinstance(error, DialTimeout):
+            self._breaches["handshake_timeout" if isinstance(error, HandshakeTimeout) else "dial_timeout"] += 1
         self._tell("dial-failed", info)
 
     def hang_up(self, peer: str, reason: str) -> None:
@@ -479,6 +506,7 @@ class Connections:
                 self._close_soon(extra, "crossed another connection with the same peer")
                 return
         for old in links[: max(0, len(links) + 1 - self._limits.connections_per_key)]:
+            self._breaches["connections_per_key"] += 1
             self._close_soon(old, "replaced by a newer connection of the same peer")
 
     async def _attend(self, link: _Link) -> None:

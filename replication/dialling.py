@@ -40,7 +40,7 @@ class Hub(Protocol):
     def opened(self, peer: Peer, address: str, source: str, group: Group) -> PeerInfo:
         """A dial worked: take the connection over."""
 
-    def dial_failed(self, info: PeerInfo) -> None: ...
+    def dial_failed(self, info: PeerInfo, error: DialFailed) -> None: ...
 
     def hang_up(self, peer: str, reason: str) -> None: ...
 
@@ -241,7 +241,7 @@ class Dialling:
             peer = await connect_peer(target, self._config, timeout=patience)
         except DialFailed as error:
             await self.scheduler.failed(address, error)
-            self._hub.dial_failed(self._in_vain(target, source, str(error)))
+            self._hub.dial_failed(self._in_vain(target, source, str(error)), error)
             raise
         info = self._hub.opened(peer, address, source, group)
         await self.scheduler.reached(address)

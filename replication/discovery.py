@@ -78,6 +78,7 @@ class Discovery:
         self._list = interfaces
         self._ports = ports
         self._hearing = Hearing(limits)
+        self.breaches = self._hearing.breaches
         self._interfaces: list[Interface] = []
         self._ears: dict[tuple[bool, int], asyncio.DatagramTransport] = {}
         self._deaf: set[tuple[bool, int]] = set()

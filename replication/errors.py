@@ -36,7 +36,11 @@ class LocalError(ReplicationError):
 
 
 class RemoteError(ReplicationError):
-    """The peer, or the network, did not do its part."""
+    """The peer, or the network, did not do its part; ``limit`` names the one that it passed, if that was it."""
+
+    def __init__(self, *args: object, limit: str = "") -> None:
+        super().__init__(*args)
+        self.limit = limit
 
 
 class InvalidAddress(LocalError, ValueError):

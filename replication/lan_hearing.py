@@ -47,6 +47,7 @@ class Hearing:
         self._packets: Counter[str] = Counter()
         self._total = 0
         self._peers: dict[str, tuple[str, float]] = {}
+        self.breaches: Counter[str] = Counter()
 
     def hears(self, source: str, now: float) -> bool:
         """Whether one more packet from this host is looked at."""
@@ -54,8 +55,10 @@ class Hearing:
             self._window, self._total = int(now), 0
             self._packets.clear()
         if self._packets[source] >= self._limits.lan_packets_per_source:
+            self.breaches["lan_packets_per_source"] += 1
             return False
         if self._total >= self._limits.lan_packets_per_second:
+            self.breaches["lan_packets_per_second"] += 1
             return False
         self._packets[source] += 1
         self._total += 1
@@ -67,7 +70,9 @@ class Hearing:
         if known is None:
             self._forget(now)
             of_source = sum(1 for host, _ in self._peers.values() if host == source)
-            if of_source >= self._limits.lan_peers_per_source or len(self._peers) >= self._limits.lan_peers:
+            crowded = of_source >= self._limits.lan_peers_per_source
+            if crowded or len(self._peers) >= self._limits.lan_peers:
+                self.breaches["lan_peers_per_source" if crowded else "lan_peers"] += 1
                 return False
         self._peers[address] = (source, now + TTL)
         return True

@@ -1,10 +1,14 @@
 """Every bound that keeps one peer from harming the node.
 
 The figures are promises (what is refused, what is cut off), so they live on one page, can be
-configured, and are handed to whoever enforces them. Sizes are bytes, times are seconds.
+configured by their names (``adjusted``), and are handed to whoever enforces them. Whenever one holds
+somebody back, that is counted under its name. Sizes are bytes, times are seconds. What the protocols
+themselves fix (bodies of 4096 bytes, JSON 64 deep outside of messages, EBT notes below 2^31) is where they are.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -14,8 +18,7 @@ MIB = 1024 * 1024
 class Limits:
     """Limits for one node; the defaults suit a node on the open internet."""
 
-    # box stream
-    box_body: int = 4096
+    # box stream: in a row
     empty_packets: int = 16
 
     # muxrpc bodies, checked from the frame header before anything is buffered
@@ -25,7 +28,6 @@ class Limits:
     blob_piece: int = 64 * KIB
     websocket_frame: int = 128 * KIB
     websocket_hollow_frames: int = 1000
-    json_depth: int = 64
 
     # calls and streams a peer may have open
     open_streams: int = 64
@@ -66,7 +68,6 @@ class Limits:
     ebt_feeds_per_note: int = 1000
     ebt_feeds_remembered: int = 5000
     ebt_feeds_heard_of: int = 10_000
-    ebt_note_max: int = 2**31 - 1
     ebt_bad_entries: int = 100
 
     # feeds of which the last refused message is remembered
@@ -97,6 +98,10 @@ class Limits:
     lan_peers: int = 100
     lan_peers_per_source: int = 16
 
+    # the local HTTP API: body of a request, event streams open at once
+    http_body: int = 1 * MIB
+    http_streams: int = 64
+
 
 DEFAULT_LIMITS = Limits()
 
@@ -113,3 +118,36 @@ LOCAL_LIMITS = Limits(
     peer_buffers=64 * MIB,
     silence_timeout=float("inf"),
 )
+
+_LOWEST: Final = {
+    "json_frame": 64 * KIB,
+    "ebt_frame": 64 * KIB,
+    "binary_frame": 64 * KIB,
+    "websocket_frame": 8 * KIB,
+    "blob_wants_frame": 64 * KIB,
+    "http_body": 16 * KIB,
+}
+"""Less would turn away what honest peers and programs send."""
+_LARGER: Final = 1000
+_FIXED: Final = ("blob_piece", "outbound_low")
+
+ADJUSTABLE: Final[Mapping[str, tuple[int, int]]] = {
+    each.name: (_LOWEST.get(each.name, 1), int(getattr(DEFAULT_LIMITS, each.name) * _LARGER))
+    for each in fields(Limits)
+    if each.name not in _FIXED
+}
+"""The limits that a person may set by name, with the lowest and the highest value."""
+
+
+def adjusted(changes: Mapping[str, int]) -> Limits:
+    """The default limits with some set otherwise. Raises ValueError, in words, for a name or value that cannot be."""
+    for name, value in changes.items():
+        if name not in ADJUSTABLE:
+            raise ValueError(f"there is no limit {name}")
+        lowest, highest = ADJUSTABLE[name]
+        if not lowest <= value <= highest:
+            raise ValueError(f"{name} must be from {lowest} to {highest}")
+    chosen: dict[str, Any] = dict(changes)
+    if "outbound_high" in chosen:
+        chosen["outbound_low"] = max(1, chosen["outbound_high"] // 4)
+    return replace(DEFAULT_LIMITS, **chosen)

@@ -91,6 +91,7 @@ class RoomServer:
         if connection is None or caller.id is None or target == caller.id or target == self._me:
             raise RemoteVisible(f"could not connect to:{target if isinstance(target, str) else ''}")
         if self._tunnels[caller.id] >= self._limits.tunnels:
+            caller.connection.breaches["tunnels"] += 1
             raise RemoteVisible("too many tunnels at once")
         self._tunnels[caller.id] += 1
         try:

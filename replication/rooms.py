@@ -122,6 +122,8 @@ class Rooms:
         self._is_following = is_following
         self._guests = guests
         self._limits = limits
+        self.breaches: Counter[str] = Counter()
+        """How often which limit held somebody back."""
         self._hub: Hub
         self._sessions: dict[str, Session] = {}
         self._tunnels: Counter[tuple[str, bool]] = Counter()
@@ -250,6 +252,7 @@ class Rooms:
         """Room for one more tunnel; gives what frees it. Raises RoomFailed."""
         key = (portal, outgoing)
         if self._tunnels[key] >= self._limits.tunnels:
+            self.breaches["tunnels"] += 1
             raise RoomFailed(f"{self._limits.tunnels} tunnels lead through the room already")
         self._tunnels[key] += 1
 

@@ -39,6 +39,7 @@ class SocketStream(asyncio.BufferedProtocol):
         self._reading_paused = False
         self._at_end = False
         self._closed: str | None = None
+        self._passed = ""  # the limit because of which we closed
         self._reader: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] = self._loop.create_future()
@@ -106,7 +107,7 @@ class SocketStream(asyncio.BufferedProtocol):
     async def read(self) -> bytes:
         while not self._filled:
             if self._closed is not None:
-                raise ConnectionClosed(self._closed)
+                raise ConnectionClosed(self._closed, limit=self._passed)
             if self._at_end:
                 return b""
             self._reader = self._loop.create_future()
@@ -136,7 +137,7 @@ class SocketStream(asyncio.BufferedProtocol):
         if self._closed is None and self._writable is not None:
             await asyncio.shield(self._writable)
         if self._closed is not None:
-            raise ConnectionClosed(self._closed)
+            raise ConnectionClosed(self._closed, limit=self._passed)
 
     async def close(self) -> None:
         if self._closed is None:
@@ -199,6 +200,7 @@ class SocketStream(asyncio.BufferedProtocol):
         if sent != self._progress[0]:
             self._progress = (sent, now)
         elif now - self._progress[1] >= self._limits.stall_timeout:
+            self._passed = "stall_timeout"
             self.abort(f"the peer took nothing for {self._limits.stall_timeout:g} s")
             return
         self._stall_timer = self._loop.call_later(self._limits.stall_timeout / 4, self._watch_progress)

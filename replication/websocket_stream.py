@@ -52,6 +52,7 @@ class WebSocketStream:
         self._hollow = 0
         self._at_end = False
         self._failure: str | None = None
+        self._passed = ""  # the limit because of which it failed
         self._take(early)
 
     @property
@@ -76,7 +77,7 @@ class WebSocketStream:
         while not self._ready:
             if self._failure is not None:
                 self._stream.abort(self._failure)
-                raise ConnectionClosed(self._failure)
+                raise ConnectionClosed(self._failure, limit=self._passed)
             if self._at_end:
                 return b""
             if not self._unparsed:
@@ -139,6 +140,7 @@ class WebSocketStream:
                 self._hollow += 1
                 if self._hollow > self._limits.websocket_hollow_frames:
                     self._failure = self._failure or "too many WebSocket frames without data"
+                    self._passed = "websocket_hollow_frames"
 
     def _send(self) -> bool:
         """Pass on what the protocol has to say; false if it was nothing."""

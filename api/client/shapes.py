@@ -82,6 +82,7 @@ class Status(TypedDict):
     peers: dict[str, int]
     sync: dict[str, Any]
     streams: dict[str, int]
+    limits: dict[str, Any]
     blobs: dict[str, int]
     disk: dict[str, int]
     memory: dict[str, int]

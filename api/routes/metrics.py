@@ -64,7 +64,6 @@ def _peers(services: Services) -> Iterator[Metric]:
     yield counter("sbot_callers_refused_total", "Callers turned away in or before the handshake.", traffic.refused)
     moved = {"in": traffic.bytes_in, "out": traffic.bytes_out}
     yield counter("sbot_peer_bytes_total", "Bytes over connections with peers.", moved, "direction")
-    yield counter("sbot_limit_breaches_total", "Times that a limit held a peer back.", traffic.breaches, "limit")
     exchanged = {
         way: sum(int(peer.get(member, 0)) for peer in status["peers"])
         for way, member in (("in", "received"), ("out", "sent"))
@@ -92,6 +91,8 @@ def _http(request: Request) -> Iterator[Metric]:
     by_class = {f"{figure}xx": answers[figure] for figure in range(2, 6)}
     yield counter("sbot_http_answers_total", "HTTP answers by class of status.", by_class, "status")
     yield gauge("sbot_event_streams", "Event streams open.", open_streams(request.app))
+    breaches: Counter[str] = Counter(services_of(request).peers.traffic().breaches) + request.app.state.breaches
+    yield counter("sbot_limit_breaches_total", "Times that a limit held somebody back.", breaches, "limit")
 
 
 def _process(services: Services) -> Iterator[Metric]:

@@ -1,5 +1,6 @@
 """The node itself: what it is, who it is, how it does, whether it lives."""
 
+from collections import Counter
 from typing import Final
 
 from fastapi import APIRouter
@@ -70,6 +71,8 @@ async def status(request: Request) -> Response:
     feeds = services.log.feeds()
     peers = services.peers.peers()
     behind = services.indexer.behind
+    traffic = services.peers.traffic()
+    breaches: Counter[str] = Counter(traffic.breaches) + request.app.state.breaches
     value = {
         "id": services.me,
         "version": services.version,
@@ -87,6 +90,7 @@ async def status(request: Request) -> Response:
         },
         "sync": sync_progress(services),
         "streams": {"open": open_streams(request.app)},
+        "limits": {"refused": traffic.refused, "breaches": dict(sorted(breaches.items()))},
         "blobs": _blobs(services),
         "disk": _disk(services),
         "memory": {"resident_bytes": resident_bytes()},

@@ -40,6 +40,7 @@ limits    Values outside -1..2**31-1 and keys that are no feed ids are skipped; 
 ========  ==========================================================================================================
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -133,6 +134,8 @@ class EbtState:
         self._paused: frozenset[str] = frozenset()
         self._pending: dict[int, PeerTable] = {}
         """Feeds of which messages are in ingest, and who delivered the last of them."""
+        self.breaches: Counter[str] = Counter()
+        """How often which limit (of `replication.limits`) held a peer back."""
         self._sessions = 0
         self._now = 0.0
         self._offset: float | None = None
@@ -318,6 +321,8 @@ class EbtState:
                     table.heard_of[feed] = number >> 1
                 if table.refusals.add(feed):
                     self._outbox.signal(table)
+                elif table.refusals.full:
+                    self.breaches["ebt_feeds_remembered"] += 1
         if bad:
             self._bad(table, bad)
 
@@ -588,6 +593,7 @@ class EbtState:
         before = table.bad_entries
         table.bad_entries += count
         if before < self._bad_entries <= table.bad_entries:
+            self.breaches["ebt_bad_entries"] += 1
             self._outbox.breach(table, f"{table.bad_entries} bad entries in EBT notes")
 
     def _intern(self, feed: str) -> int:

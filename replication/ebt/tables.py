@@ -82,6 +82,11 @@ class Refusals:
         self.waiting: list[str] = []
         self._answered: bytearray | None = None
 
+    @property
+    def full(self) -> bool:
+        """Whether no more are answered in this session."""
+        return self.budget <= 0
+
     def add(self, feed: str) -> bool:
         """Note down that ``feed`` is to be answered; false if it was before or the budget is used up."""
         if self.budget <= 0:

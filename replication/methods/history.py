@@ -27,6 +27,8 @@ def methods(services: MethodServices, limits: Limits = DEFAULT_LIMITS) -> list[M
         if caller.local:
             return nullcontext
         semaphore = turns.setdefault(caller.connection, asyncio.Semaphore(limits.history_streams_served))
+        if semaphore.locked():
+            caller.connection.breaches["history_streams_served"] += 1
         return lambda: semaphore
 
     async def serve(caller: Caller, request: HistoryRequest, out: Sink) -> None:

@@ -30,7 +30,7 @@ def methods(services: MethodServices, manifest_for: Callable[[Caller], Manifest]
 
     async def status(_caller: Caller, _args: list[JsonValue]) -> dict[str, Any]:
         """The log, the views, our own feed, the peers and how far replication is."""
-        peers = services.hub().peers()
+        peers, traffic = services.hub().peers(), services.hub().traffic()
         return {
             "id": services.me,
             "version": services.version,
@@ -43,6 +43,7 @@ def methods(services: MethodServices, manifest_for: Callable[[Caller], Manifest]
                 "connected": sum(1 for peer in peers if peer.state == "connected"),
                 "known": len({peer.id for peer in peers}),
             },
+            "limits": {"refused": traffic.refused, "breaches": dict(traffic.breaches)},
             "sync": services.replicator.status(),
         }
 

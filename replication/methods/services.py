@@ -16,7 +16,7 @@ from feeds.views.social_graph import SocialGraph
 from replication.address_book import Remembered
 from replication.blob_exchange import BlobExchange
 from replication.inviting import Inviting
-from replication.peer_info import KnownPeer, PeerEvent, PeerInfo
+from replication.peer_info import KnownPeer, PeerEvent, PeerInfo, Traffic
 from replication.replicator import Replicator
 from replication.room_server import RoomServer
 from replication.rooms import Rooms
@@ -33,6 +33,8 @@ class Hub(Protocol):
     def remembered(self) -> list[Remembered]: ...
 
     def addresses(self) -> list[str]: ...
+
+    def traffic(self) -> Traffic: ...
 
     async def dial(self, address: str) -> PeerInfo: ...
 

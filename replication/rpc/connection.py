@@ -87,11 +87,14 @@ class RpcConnection:
         self._watch_patience()
         try:
             await self._receive()
-        except RpcProtocolError as error:
-            self.error = error
-            self.abort(str(error))
         except RemoteError as error:
-            self.error = error if self._said_goodbye is False else None
+            if error.limit:
+                self.breaches[error.limit] += 1
+            if isinstance(error, RpcProtocolError):
+                self.error = error
+                self.abort(str(error))
+            elif not self._said_goodbye:
+                self.error = error
         finally:
             await self._shut()
 
@@ -288,6 +291,8 @@ class RpcConnection:
     def _check_room(self) -> None:
         full = self._full or self._queued > self._limits.peer_buffers
         if full and not self._closing:
+            if self._room.is_set():
+                self.breaches["stream_queue" if self._full else "peer_buffers"] += 1
             self._room.clear()
         else:
             self._room.set()
@@ -295,8 +300,9 @@ class RpcConnection:
     def _watch_patience(self) -> None:
         reading = self._room.is_set()
         partial = self._protocol.partial or getattr(self._stream, "partial", False)
-        reason = self._patience.exhausted(self._loop.time(), partial=partial, reading=reading)
-        if reason is not None:
-            self.abort(reason)
+        exhausted = self._patience.exhausted(self._loop.time(), partial=partial, reading=reading)
+        if exhausted is not None:
+            self.breaches[exhausted.limit] += 1
+            self.abort(exhausted.reason)
         else:
             self._watch = self._loop.call_later(self._patience.pause, self._watch_patience)

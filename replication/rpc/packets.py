@@ -126,4 +126,6 @@ class FrameDecoder:
     def _check(self, flags: int, length: int, number: int) -> None:
         limit = self._limit_of(flags, number)
         if length > limit:
-            raise RpcProtocolError(f"a body of {length} bytes was announced; at most {limit} are allowed here")
+            name = "json_frame" if flags & TYPE_MASK else "binary_frame"
+            reason = f"a body of {length} bytes was announced; at most {limit} are allowed here"
+            raise RpcProtocolError(reason, limit=name)

@@ -4,9 +4,18 @@ A frame that grows counts as progress only by large steps, so that dripping does
 frame on a slow line is allowed its time.
 """
 
+from typing import NamedTuple
+
 from replication.limits import Limits
 
 _STEP = 64 * 1024
+
+
+class Exhausted(NamedTuple):
+    """Why a connection is cut, and the limit that was passed."""
+
+    reason: str
+    limit: str
 
 
 class Patience:
@@ -33,8 +42,8 @@ class Patience:
             self._progress = now
             self._received = received
 
-    def exhausted(self, now: float, *, partial: bool, reading: bool) -> str | None:
-        """The reason to cut the connection, if there is one. ``reading``: we would take what comes."""
+    def exhausted(self, now: float, *, partial: bool, reading: bool) -> Exhausted | None:
+        """Why to cut the connection, if there is a reason. ``reading``: we would take what comes."""
         if not reading:
             self._heard, self._half_seen = now, None
         elif not partial:
@@ -42,8 +51,9 @@ class Patience:
         elif self._half_seen is None:
             self._half_seen = now
         if now - self._heard > self._limits.silence_timeout:
-            return f"nothing was heard for {self._limits.silence_timeout:g} s"
+            return Exhausted(f"nothing was heard for {self._limits.silence_timeout:g} s", "silence_timeout")
         begun = None if self._half_seen is None else max(self._half_seen, self._progress)
         if begun is not None and now - begun > self._limits.half_frame_timeout:
-            return f"a frame was not completed in {self._limits.half_frame_timeout:g} s"
+            reason = f"a frame was not completed in {self._limits.half_frame_timeout:g} s"
+            return Exhausted(reason, "half_frame_timeout")
         return None

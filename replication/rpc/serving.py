@@ -22,6 +22,7 @@ from replication.rpc.streams import Duplex, RpcStream, Sink, Source, StreamHost
 log = logging.getLogger(__name__)
 
 _INTERNAL = "internal error"
+_LIMIT = {Pool.CALLS: "calls_in_flight", Pool.STREAMS: "open_streams", Pool.HISTORY: "history_streams"}
 _OUR_END: dict[Kind, type[RpcStream]] = {Kind.SOURCE: Sink, Kind.SINK: Source, Kind.DUPLEX: Duplex}
 
 
@@ -86,7 +87,7 @@ class CallServer:
         for _ in range(calls):
             wait = self._bucket.take(self._loop.time())
         if wait > 0.0:
-            self.breaches["calls a second"] += 1
+            self.breaches["calls_per_second"] += 1
             await asyncio.sleep(wait)
 
     def serve(self, request: Request) -> None:
@@ -123,8 +124,11 @@ class CallServer:
 
     def _check_bounds(self, method: Method, size: int) -> None:
         pool = _pool(method)
-        if self._open[pool] >= self._bounds[pool] or self._in_flight + size > self._limits.calls_in_flight_size:
-            self.breaches["open calls"] += 1
+        limit = _LIMIT[pool] if self._open[pool] >= self._bounds[pool] else ""
+        if not limit and self._in_flight + size > self._limits.calls_in_flight_size:
+            limit = "calls_in_flight_size"
+        if limit:
+            self.breaches[limit] += 1
             raise RemoteVisible("too many calls at once")
 
     def _refuse(self, request: Request, reason: str) -> None:

@@ -69,7 +69,7 @@ async def test_the_figures(api: Api) -> None:
         "sbot_peer_bytes_total in": 3,
         "sbot_peer_bytes_total out": 4,
         "sbot_callers_refused_total": 2,
-        "sbot_limit_breaches_total calls a second": 5,
+        "sbot_limit_breaches_total calls_per_second": 5,
         "sbot_blobs": 1,
         "sbot_blob_bytes": 5,
         "sbot_http_answers_total 2xx": 2,
@@ -81,6 +81,16 @@ async def test_the_figures(api: Api) -> None:
     assert {name: after[name] for name in expected} == expected
     assert after["process_resident_memory_bytes"] > 1_000_000
     assert after["sbot_database_bytes"] > 0
+
+
+async def test_what_held_a_client_back_is_counted_with_what_held_peers_back(api: Api) -> None:
+    answer = await api.client.post(
+        "/v1/messages", content=b"x" * (1024 * 1024 + 1), headers={"Content-Type": "application/json"}
+    )
+    assert code(answer) == "body-too-large"
+    status = (await api.client.get("/v1/status")).json()
+    assert status["limits"] == {"refused": 2, "breaches": {"calls_per_second": 5, "http_body": 1}}
+    assert read((await api.client.get("/metrics")).text)["sbot_limit_breaches_total http_body"] == 1
 
 
 async def test_figures_are_not_for_everybody(api: Api) -> None:

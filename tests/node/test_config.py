@@ -1,7 +1,9 @@
 """Settings: precedence, refusals that name the culprit, the commented file."""
 
 import base64
+import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from node import config
 from node.config import OPTIONS, Source
 from node.errors import UsageError
+from replication.limits import DEFAULT_LIMITS
 from replication.socks import SocksProxy
 
 
@@ -140,3 +143,31 @@ def test_websockets_and_the_socks_proxy(tmp_path: Path) -> None:
     for wrong in ({"ws_port": "65536"}, {"socks": "9050"}, {"socks_for": "tor"}):
         with pytest.raises(UsageError, match="must be"):
             config.load({"path": str(tmp_path), **wrong}, {})
+
+
+def test_limits_by_name_as_text_or_as_a_table(tmp_path: Path) -> None:
+    found = config.load({"path": str(tmp_path), "limits": " inbound = 3, handshake_timeout=5,"}, {})
+    assert (found.limits.inbound, found.limits.handshake_timeout) == (3, 5)
+    assert found.limits == replace(DEFAULT_LIMITS, inbound=3, handshake_timeout=5)
+    shown = next(setting.value for setting in found.settings if setting.name == "limits")
+    assert shown == "handshake_timeout=5,inbound=3"
+    (tmp_path / "config.toml").write_text("port = 1\n[limits]\noutbound_high = 4000\n")
+    found = config.load({"path": str(tmp_path)}, {})
+    assert (found.port, found.limits.outbound_high, found.limits.outbound_low) == (1, 4000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("inbound", "gives inbound a value that must be a whole number from 1 to 100000"),
+        ("inbound=0", "gives inbound a value that"),
+        ("inbound=1.5", "gives inbound a value that"),
+        ("json_frame=1000", "from 65536 to 65536000"),
+        ("inbuond=1", "names inbuond, which is no limit; did you mean inbound?"),
+        ("blob_piece=1", "which is no limit"),
+        ("inbound=1,inbound=2", "must name each limit once"),
+    ],
+)
+def test_limits_that_make_no_sense(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        config.load({"path": str(tmp_path), "limits": text}, {})

@@ -9,9 +9,10 @@ import pytest
 
 from node.commands.catalogue import COMMANDS
 from node.config import OPTIONS
+from replication.limits import ADJUSTABLE, DEFAULT_LIMITS
 
 PROJECT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "CHANGELOG.md", "docs/cli.md", "docs/configuration.md")
+PAGES = ("README.md", "CHANGELOG.md", "docs/cli.md", "docs/configuration.md", "docs/limits.md")
 
 
 def page(name: str) -> str:
@@ -33,6 +34,19 @@ def test_every_setting_is_described_with_its_flag_variable_and_name() -> None:
         assert flag.startswith(f"`{option.flag}")
         assert variable == f"`{option.variable}`"
         assert name == (f"`{option.name}`" if option.in_file else "–")
+
+
+def test_every_limit_is_described_with_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page("docs/limits.md"), re.MULTILINE)
+    assert {name: text.strip() for name, text in rows} == {
+        name: f"{getattr(DEFAULT_LIMITS, name):g}" if getattr(DEFAULT_LIMITS, name) < 100_000 else shown(name)
+        for name in ADJUSTABLE
+    }
+
+
+def shown(name: str) -> str:
+    size = int(getattr(DEFAULT_LIMITS, name))
+    return f"{size // 1024} KiB"
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -3,13 +3,22 @@
 import asyncio
 import logging
 import stat
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from replication.errors import AddressInUse, DialFailed, DialTimeout, HandshakeFailed, InvalidAddress, RemoteCallError
+from replication.errors import (
+    AddressInUse,
+    ConnectionClosed,
+    DialFailed,
+    DialTimeout,
+    HandshakeFailed,
+    InvalidAddress,
+    RemoteCallError,
+)
 from replication.limits import Limits
 from replication.peer import PeerConfig, connect_peer
 from replication.peer_info import Direction, PeerEvent, PeerState
@@ -92,6 +101,7 @@ async def test_a_silent_peer_times_out(tmp_path: Path) -> None:
     async with open_node(tmp_path, "a", limits=Limits(handshake_timeout=0.2, dial_timeout=0.3)) as a:
         with pytest.raises((DialTimeout, HandshakeFailed)):
             await a.connections.dial(address_of(port, "b"))
+        assert a.connections.traffic().breaches == {"handshake_timeout": 1}
     server.close()
     for _, writer in held:
         writer.close()
@@ -196,6 +206,7 @@ async def test_no_more_peers_than_there_is_room_for(tmp_path: Path) -> None:
             await stack.enter_async_context(stranger(a, f"peer {number}"))
         with pytest.raises(HandshakeFailed):
             await connect_peer(a.address, PeerConfig(keypair=key("late"), table=MethodTable()))
+        assert a.connections.traffic().breaches == {"inbound": 1}
         own = await connect_peer(a.address, PeerConfig(keypair=key("a"), table=MethodTable()))  # our user gets in
         await own.close()
 
@@ -214,6 +225,7 @@ async def test_no_more_dials_than_allowed(tmp_path: Path) -> None:
 async def test_a_key_has_two_connections_at_most_and_the_oldest_goes(tmp_path: Path) -> None:
     async with open_node(tmp_path, "a") as a, stranger(a) as first, stranger(a) as second, stranger(a) as third:
         await asyncio.wait_for(first.closed.wait(), 5)
+        assert a.connections.traffic().breaches == {"connections_per_key": 1}
         assert await second.call("whoami") == await third.call("whoami") == {"id": a.id}
 
 
@@ -343,3 +355,28 @@ async def test_a_stopped_node_says_goodbye(tmp_path: Path) -> None:
         await until(lambda: events)
         assert events[0].kind == "disconnected"
         assert events[0].info.error is None
+
+
+async def test_each_way_to_pass_a_limit_is_counted_under_its_name(tmp_path: Path) -> None:
+    limits = Limits(unauthenticated_loopback=2, handshake_timeout=0.3, silence_timeout=0.3)
+    async with open_node(tmp_path, "a", limits=limits) as a, AsyncExitStack() as stack:
+        port = int(a.address.split(":")[2].split("~")[0])
+        for _ in range(3):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+        await until(lambda: a.connections.traffic().breaches.get("handshake_timeout", 0) == 2)
+        large = await stack.enter_async_context(stranger(a, "large"))
+        with pytest.raises((ConnectionClosed, RemoteCallError)):
+            await large.call("whoami", ["x" * 70_000])
+        silent = await stack.enter_async_context(stranger(a, "silent"))
+        await asyncio.wait_for(silent.closed.wait(), 5)
+        elsewhere = Counter({"lan_peers": 2})
+        a.connections.count_also(elsewhere)
+        await until(lambda: "silence_timeout" in a.connections.traffic().breaches)
+        assert a.connections.traffic().breaches == {
+            "unauthenticated_loopback": 1,
+            "handshake_timeout": 2,
+            "json_frame": 1,
+            "silence_timeout": 1,
+            "lan_peers": 2,
+        }

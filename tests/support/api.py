@@ -61,7 +61,7 @@ class FakePeers:
         return list(self.known)
 
     def traffic(self) -> Traffic:
-        return Traffic(3, 4, 1, 2, {"calls a second": 5})
+        return Traffic(3, 4, 1, 2, {"calls_per_second": 5})
 
     def known_peers(self) -> list[KnownPeer]:
         return list(self.addresses)
