@@ -119,8 +119,9 @@ class Sbot:
                 guests=Guests(config.room_guests),
                 limits=config.limits,
             )
+            discovery: list[Discovery] = []  # its methods need it, and it needs the port on which we listen
             table, connections, inviting = await _open_connections(
-                store, replicator, blob_exchange, config, keypair, times, sign_in, rooms
+                store, replicator, blob_exchange, config, keypair, times, sign_in, rooms, discovery
             )
             directory.write_manifest(_manifest(table))
             webhooks = await Webhooks.open(
@@ -157,7 +158,8 @@ class Sbot:
             await _listen(connections, config, directory)
             await stack.enter_async_context(_running(_pub_follower(store, replicator, connections), "pub messages"))
             if config.lan:
-                await stack.enter_async_context(_running(_discovery(connections, config, keypair, times), "discovery"))
+                discovery.append(_discovery(connections, config, keypair, times))
+                await stack.enter_async_context(_running(discovery[0], "discovery"))
             await stack.enter_async_context(webhooks.running())
             await http.start()
             sbot = cls(config, directory, keypair, store, replicator, blob_exchange, connections, http, replication)
@@ -300,6 +302,7 @@ async def _open_connections(
     clocks: Clocks,
     sign_in: SignIn,
     rooms: Rooms,
+    discovery: list[Discovery],
 ) -> tuple[MethodTable, Connections, Inviting]:
     book = AddressBook(store.database, clocks.wall)
     await book.load()
@@ -333,6 +336,7 @@ async def _open_connections(
             publishing=store.publishing,
             inviting=inviting,
             rooms=rooms,
+            discovery=lambda: next(iter(discovery), None),
             room_server=RoomServer(keypair.id, config.room, limits=config.limits) if config.room else None,
         ),
         limits=config.limits,

@@ -388,6 +388,20 @@ class Connections:
             self._close_soon(link, "disconnected by hand")
         return bool(links)
 
+    def autoconnect(self, on: bool) -> None:
+        """Whether to dial peers that nobody picked by hand, from now on."""
+        self._dialling.autoconnect(on)
+
+    async def reconnect(self) -> None:
+        """Hang up on every peer, and dial anew without waiting."""
+        ending = [link.task for link in self._links if not _is_program(link) and link.task is not None]
+        for link in list(self._links):
+            if not _is_program(link):
+                self._close_soon(link, "connecting anew, as a program asked")
+        if ending:
+            await asyncio.wait(ending, timeout=STOP_SECONDS)
+        await self._dialling.retry()
+
     # ---- answering
 
     def admit_also(self, is_guest: Callable[[str], bool]) -> None:

@@ -102,6 +102,18 @@ class Dialling:
             self._patience[transport] = patience
         self.scheduler.wake()
 
+    def autoconnect(self, on: bool) -> None:
+        """Whether to dial peers that nobody picked by hand."""
+        self.scheduler.rules = replace(self.scheduler.rules, autoconnect=on)
+        self.scheduler.wake()
+
+    async def retry(self) -> None:
+        """Forget every wait that there is."""
+        for known in self._book.all():
+            if known.next_try:
+                await self._book.update(replace(known, next_try=0))
+        self.scheduler.wake()
+
     # ---- addresses
 
     async def remember(self, address: str, source: str, *, auto: bool, kind: str = "", origin: str = "") -> Remembered:

@@ -83,12 +83,23 @@ class Discovery:
         self._ears: dict[tuple[bool, int], asyncio.DatagramTransport] = {}
         self._deaf: set[tuple[bool, int]] = set()
         self._mute: set[Interface] = set()
+        self._on = asyncio.Event()
+        self._on.set()
+
+    def pause(self) -> None:
+        """Neither tell nor hear, until `resume`."""
+        self._on.clear()
+
+    def resume(self) -> None:
+        """Tell and hear again."""
+        self._on.set()
 
     async def run(self) -> None:
         """Tell and listen."""
         rounds, listen_at = 0, self._now()
         try:
             while True:
+                await self._on.wait()
                 found = self._look()
                 if found != self._interfaces:
                     self._interfaces, rounds = found, 0
@@ -179,6 +190,8 @@ class Discovery:
     def _hear(self, packet: bytes, source: str, *, boxed: bool) -> None:
         networks = [each.network for each in self._interfaces if each.network is not None]
         now = self._now()
+        if not self._on.is_set():
+            return
         if not is_neighbour(source, networks) or (is_loopback(self._host) and not is_loopback(source)):
             return
         if not self._hearing.hears(source, now):

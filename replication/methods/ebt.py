@@ -28,6 +28,10 @@ def methods(services: MethodServices, limits: Limits = DEFAULT_LIMITS) -> list[M
             raise RemoteVisible("ebt.replicate is for other nodes")
         await exchange.serve_ebt(duplex)
 
+    async def replicate_format(caller: Caller, args: list[JsonValue], duplex: Duplex) -> None:
+        """The same under the name that has the format as an option; `classic` is the only one here."""
+        await replicate(caller, args, duplex)
+
     async def clock(caller: Caller, _args: list[JsonValue]) -> dict[str, int]:
         """The last sequence of each feed that we replicate and the caller may have."""
         wanted = replicator.policy.wanted
@@ -59,6 +63,7 @@ def methods(services: MethodServices, limits: Limits = DEFAULT_LIMITS) -> list[M
 
     return [
         Method(("ebt", "replicate"), Kind.DUPLEX, Who.ANON, replicate, max_json=limits.ebt_frame),
+        Method(("ebt", "replicateFormat"), Kind.DUPLEX, Who.ANON, replicate_format, max_json=limits.ebt_frame),
         Method(("ebt", "clock"), Kind.ASYNC, Who.ANON, clock),
         local("ebt.peerStatus", Kind.SYNC, peer_status),
         local("ebt.request", Kind.SYNC, request),

@@ -90,7 +90,29 @@ def methods(services: MethodServices) -> list[Method]:
         opts = options.options(args)
         await _changes(services, opts, out, lambda: dict(distances(opts)), _hop_changes)
 
+    async def friend_stream(_caller: Caller, args: list[JsonValue], out: Sink) -> None:
+        """Ids within `hops` (3) of `start`, or `{id, hops}` of each with `meta`; new ones too if `live`."""
+        opts = options.options(args)
+        most, meta = options.whole(opts, "hops"), options.flag(opts, "meta", False)
+        asked = {**opts, "max": DEFAULT_HOPS if most is None else most}
+        told: set[str] = set()
+        changed = asyncio.Event()
+        unsubscribe = graph.subscribe(changed.set)
+        try:
+            while True:
+                changed.clear()
+                near = sorted((hops, feed) for feed, hops in distances(asked).items() if hops >= 0 and feed not in told)
+                told.update(feed for _, feed in near)
+                if near:
+                    await out.send([_json({"id": feed, "hops": hops} if meta else feed) for hops, feed in near])
+                if not options.flag(opts, "live", False):
+                    return
+                await changed.wait()
+        finally:
+            unsubscribe()
+
     return [
+        local("friends.createFriendStream", Kind.SOURCE, friend_stream),
         local("friends.hops", Kind.ASYNC, hops),
         local("friends.isFollowing", Kind.ASYNC, is_following),
         local("friends.isBlocking", Kind.ASYNC, is_blocking),

@@ -9,6 +9,7 @@ from feeds.message import JsonValue
 from feeds.refs import is_feed
 from replication.address import parse_address
 from replication.errors import InvalidAddress, RemoteVisible
+from replication.methods import options
 from replication.methods.local import local
 from replication.methods.services import Hub, MethodServices
 from replication.peer_info import KnownPeer, PeerInfo, PeerState
@@ -52,6 +53,30 @@ def methods(services: MethodServices) -> list[Method]:
     async def changes(_caller: Caller, _args: list[JsonValue], out: Sink) -> None:
         """`{type, peer}` for each peer that connects, disconnects or cannot be dialled, from now on."""
         await _events(hub(), out, lambda kind, info: {"type": _EVENTS[kind], "peer": as_sbot(info)})
+
+    async def stage(_caller: Caller, args: list[JsonValue]) -> bool:
+        """`[address, {type}]`: offer an address to the scheduler as long as the node runs; true if it is new."""
+        details = options.options(args[1:])
+        return hub().stage(_address(args), kind=options.text(details, "type") or "", source="manual")
+
+    async def unstage(_caller: Caller, args: list[JsonValue]) -> bool:
+        """Take such an address back."""
+        return hub().unstage(_address(args))
+
+    async def start(_caller: Caller, _args: list[JsonValue]) -> bool:
+        """Dial peers that nobody picked by hand, whatever the settings say."""
+        hub().autoconnect(True)
+        return True
+
+    async def stop(_caller: Caller, _args: list[JsonValue]) -> bool:
+        """Dial only peers picked by hand, until `conn.start` or the next start of the node."""
+        hub().autoconnect(False)
+        return True
+
+    async def reconnect(_caller: Caller, _args: list[JsonValue]) -> bool:
+        """Hang up on everybody and dial anew, as after the machine has slept."""
+        await hub().reconnect()
+        return True
 
     async def conn_peers(_caller: Caller, _args: list[JsonValue], out: Sink) -> None:
         """The list of `[address, details]` of live connections, again after each change."""
@@ -108,10 +133,15 @@ def methods(services: MethodServices) -> list[Method]:
         local("gossip.add", Kind.SYNC, remember),
         local("gossip.remove", Kind.SYNC, forget),
         local("gossip.changes", Kind.SOURCE, changes),
+        local("gossip.reconnect", Kind.SYNC, reconnect),
         local("conn.connect", Kind.ASYNC, connect),
         local("conn.disconnect", Kind.ASYNC, disconnect),
         local("conn.remember", Kind.SYNC, remember),
         local("conn.forget", Kind.SYNC, forget),
+        local("conn.stage", Kind.SYNC, stage),
+        local("conn.unstage", Kind.SYNC, unstage),
+        local("conn.start", Kind.SYNC, start),
+        local("conn.stop", Kind.SYNC, stop),
         local("conn.peers", Kind.SOURCE, conn_peers),
         local("conn.stagedPeers", Kind.SOURCE, staged_peers),
         local("conn.known", Kind.SYNC, known),

@@ -2,6 +2,7 @@
 
 import json
 
+from feeds import canonical_json
 from feeds.errors import NotFound
 from feeds.log import Entry
 from feeds.message import JsonValue
@@ -57,6 +58,20 @@ def methods(services: MethodServices) -> list[Method]:
             raise RemoteVisible("publish: expected the content, an object or the text of an encrypted message")
         return RawJson((await services.ingest.publish(content)).as_kvt())
 
+    async def add(_caller: Caller, args: list[JsonValue]) -> RawJson:
+        """Take in a signed message of any feed, `{key, value, timestamp}` or its value; answers the former."""
+        first = args[0] if args else None
+        value = first["value"] if isinstance(first, dict) and isinstance(first.get("value"), dict) else first
+        if not isinstance(value, dict):
+            raise RemoteVisible("add: expected a signed message")
+        report = await services.ingest.add([canonical_json.compact(value)], source="add")
+        if report.rejections:
+            raise RemoteVisible(f"the message was not taken: {report.rejections[0].reason}")
+        author, sequence = value.get("author"), value.get("sequence")
+        assert isinstance(author, str)  # it was taken
+        found = await log.at(author, sequence) if isinstance(sequence, int) else None
+        return RawJson(b"null" if found is None else found.as_kvt())
+
     async def tip(feed: str) -> Entry | None:
         return await log.at(feed, log.sequence(feed))
 
@@ -95,6 +110,7 @@ def methods(services: MethodServices) -> list[Method]:
     return [
         local("get", Kind.ASYNC, get),
         local("publish", Kind.ASYNC, publish),
+        local("add", Kind.ASYNC, add),
         local("getLatest", Kind.ASYNC, get_latest),
         local("latestSequence", Kind.ASYNC, latest_sequence),
         local("getFeedState", Kind.ASYNC, get_feed_state),

@@ -15,6 +15,7 @@ from feeds.publishing import Publishing
 from feeds.views.social_graph import SocialGraph
 from replication.address_book import Remembered
 from replication.blob_exchange import BlobExchange
+from replication.discovery import Discovery
 from replication.inviting import Inviting
 from replication.peer_info import KnownPeer, PeerEvent, PeerInfo, Traffic
 from replication.replicator import Replicator
@@ -35,6 +36,14 @@ class Hub(Protocol):
     def addresses(self) -> list[str]: ...
 
     def traffic(self) -> Traffic: ...
+
+    def stage(self, address: str, *, kind: str, source: str) -> bool: ...
+
+    def unstage(self, address: str) -> bool: ...
+
+    def autoconnect(self, on: bool) -> None: ...
+
+    async def reconnect(self) -> None: ...
 
     async def dial(self, address: str) -> PeerInfo: ...
 
@@ -72,5 +81,7 @@ class MethodServices:
     """The rooms we are in; None in a node that uses none."""
     room_server: RoomServer | None = None
     """The room that this node is for others, if it is one."""
+    discovery: Callable[[], Discovery | None] = lambda: None
+    """Discovery on the local network, which is built later; None where it is off."""
     inviting: Inviting | None = None
     """None in a node that has nothing to do with invites."""

@@ -13,9 +13,11 @@ from replication.methods import (
     http_auth,
     identity,
     invites,
+    lan,
     links,
     messages,
     names,
+    partial,
     ping,
     private,
     publishing,
@@ -44,11 +46,13 @@ def all_methods(
     yield from names.methods(services)
     yield from threads.methods(services)
     yield from ebt.methods(services, limits)
+    yield from partial.methods(services)
     yield from replicate.methods(services)
     yield from friends.methods(services)
     yield from blobs.methods(services)
     yield from care.methods(services)
     yield from gossip.methods(services)
+    yield from lan.methods(services)
     yield from http_auth.methods(services)
     yield from rooms.methods(services)
     yield from invites.methods(services)

@@ -180,3 +180,17 @@ async def test_interfaces_that_cannot_be_listed_are_asked_for_again(ports: Ports
     a, b = Party("a", ports, interfaces=interfaces), Party("b", ports)
     with running(a, b):
         await until(lambda: a.staged and b.staged)
+
+
+async def test_paused_discovery_neither_tells_nor_hears_until_it_is_resumed(ports: Ports) -> None:
+    alice, bob = Party("alice", ports, port=8101), Party("bob", ports, port=8102)
+    with running(alice, bob):
+        await until(lambda: alice.staged and bob.staged)
+        alice.discovery.pause()
+        await asyncio.sleep(0.1)
+        alice.staged.clear()
+        bob.staged.clear()
+        await asyncio.sleep(0.3)
+        assert (alice.staged, bob.staged) == ([], [])
+        alice.discovery.resume()
+        await until(lambda: alice.staged and bob.staged)

@@ -12,6 +12,7 @@ from replication.errors import RemoteCallError
 from replication.peer_info import PeerState
 from replication.rpc.streams import Source
 from tests.support import builders
+from tests.support.builders import Feed
 from tests.support.peers import key, open_node, program, stranger, until
 
 
@@ -209,3 +210,75 @@ async def test_a_quiet_connection_is_pinged(tmp_path: Path, monkeypatch: pytest.
         assert after is not None
         assert after.bytes_in > before.bytes_in
         assert a.connections.connected(b.id)  # which has no ping, and stays
+
+
+# ---- what other old programs call
+
+
+async def test_add_takes_in_a_signed_message_and_refuses_a_wrong_one(tmp_path: Path) -> None:
+    feed = Feed(key("other"))
+    texts = [feed.append({"type": "post", "text": f"ü {number}"}) for number in range(2)]
+    async with open_node(tmp_path, "a") as a, program(a) as own:
+        first, second = (json.loads(text) for text in texts)
+        added: Any = await own.call("add", [first])
+        assert (added["value"], a.clock()[feed.id]) == (first, 1)
+        assert await own.call("add", [{"key": added["key"], "value": first, "timestamp": 1}]) == added
+        with pytest.raises(RemoteCallError, match="not taken"):
+            await own.call("add", [{**second, "timestamp": 7}])
+        with pytest.raises(RemoteCallError, match="expected a signed message"):
+            await own.call("add", ["x"])
+        assert (await own.call("add", [second]))["value"] == second  # type: ignore[index,call-overload]
+        assert a.clock()[feed.id] == 2
+
+
+async def test_friends_as_a_stream_of_ids(tmp_path: Path) -> None:
+    friend, further = key("friend").id, Feed(key("friend"))
+    async with open_node(tmp_path, "a") as a, program(a) as own:
+        await a.follow(friend)
+        assert await items(own.source("friends.createFriendStream", [{"hops": 1}])) == [a.id, friend]
+        live = own.source("friends.createFriendStream", [{"meta": True, "live": True}])
+        assert await items(live) == [{"id": a.id, "hops": 0}, {"id": friend, "hops": 1}]
+        await a.take([further.append({"type": "contact", "contact": key("third").id, "following": True})])
+        assert await items(live) == [{"id": key("third").id, "hops": 2}]
+
+
+async def test_a_program_stages_addresses_and_stops_and_starts_dialling(tmp_path: Path) -> None:
+    async with open_node(tmp_path, "b") as b, open_node(tmp_path, "a") as a, program(a) as own:
+        assert await own.call("conn.stop") is True
+        assert await own.call("conn.stage", [b.address, {"type": "lan"}]) is True
+        assert await own.call("conn.stage", [b.address, {"type": "lan"}]) is False
+        await until(lambda: [each for each in a.connections.known_peers() if "autoconnect is off" in each.reason])
+        assert not a.connections.connected(b.id)
+        await own.call("conn.start")
+        await until(lambda: a.connections.connected(b.id))
+        assert await own.call("conn.unstage", [b.address]) is True
+        assert await own.call("conn.unstage", [b.address]) is False
+
+
+async def test_reconnecting_hangs_up_and_dials_anew(tmp_path: Path) -> None:
+    async with open_node(tmp_path, "b") as b, open_node(tmp_path, "a") as a, program(a) as own:
+        await a.connections.dial(b.address)
+        before = a.connections.connected(b.id)
+        assert before is not None
+        ended: list[str] = []
+        a.connections.subscribe(lambda event: ended.append(event.kind))
+        assert await own.call("gossip.reconnect") is True
+        await until(lambda: ended[:2] == ["disconnected", "connected"])
+        assert await own.call("whoami") == {"id": a.id}  # programs are no peers
+
+
+async def test_discovery_is_stopped_and_started_and_its_neighbours_are_listed(tmp_path: Path) -> None:
+    async with open_node(tmp_path, "b") as b, open_node(tmp_path, "a") as a, program(a) as own:
+        with pytest.raises(RemoteCallError, match="--lan"):
+            await own.call("lan.start")
+        found = own.source("lan.discoveredPeers")
+        a.connections.autoconnect(False)
+        a.connections.stage(b.address, kind="lan", source="lan", ttl=10)
+        assert await items(found) == [{"address": b.address, "verified": True}]
+
+
+async def test_ebt_by_the_name_with_a_format(tmp_path: Path) -> None:
+    async with open_node(tmp_path, "a") as a, stranger(a) as peer:
+        assert await items(peer.duplex("ebt.replicateFormat", [{"version": 3, "format": "classic"}])) == [{a.id: 0}]
+        with pytest.raises(RemoteCallError, match="only the format classic"):
+            await peer.duplex("ebt.replicateFormat", [{"version": 3, "format": "bendybutt-v1"}]).read_batch()
