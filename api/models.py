@@ -719,6 +719,8 @@ class Finding(Shape):
     state: Literal["ok", "failed", "skipped"]
     detail: str
     advice: str | None = Field(description="What to do")
+    fixable: bool = Field(description="`POST /v1/doctor` mends it")
+    fixed: str | None = Field(description="What was done, where it was mended just now")
 
 
 class Examination(Shape):

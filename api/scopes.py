@@ -153,6 +153,7 @@ POST /v1/admin/vacuum
 POST /v1/admin/backup
 GET /v1/admin/unlock
 GET /v1/doctor
+POST /v1/doctor
 POST /v1/admin/unlock
 """
 

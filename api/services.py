@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -30,6 +30,7 @@ from replication.sign_in import SignIn
 
 __all__ = [
     "MESSAGE_UNITS",
+    "Examines",
     "Explains",
     "HttpSettings",
     "OwnFeed",
@@ -84,6 +85,14 @@ class Explains(Protocol):
     """The part of `replication.explaining.Explainer` that routes need; the answer is plain JSON values."""
 
     async def why(self, id: str) -> Mapping[str, Any]: ...
+
+
+class Examines(Protocol):
+    """The doctor: every check with what came out, as plain JSON values; `mend` mends first what is safe to mend."""
+
+    async def examine(self) -> list[dict[str, Any]]: ...
+
+    async def mend(self) -> list[dict[str, Any]]: ...
 
 
 class OwnFeed(Protocol):
@@ -152,8 +161,7 @@ class Services:
     sign_in: SignIn
     inviting: Inviting
     rooms: RoomMembership
-    doctor: Callable[[], Awaitable[list[dict[str, Any]]]]
-    """Every check with what came out, as plain JSON values."""
+    doctor: Examines
     webhooks: Webhooks
     now: Callable[[], float]
     """Seconds since the epoch."""

@@ -72,6 +72,11 @@ class Draft:
                 os.close(descriptor)
 
 
+def drafts_in(folder: Path) -> list[Path]:
+    """Drafts below the folder of blobs; while nobody uses it a crash left them."""
+    return list((folder / _DRAFTS).glob("*"))
+
+
 class BlobFiles:
     """The files below one folder, which nobody else may write to while this is in use."""
 
@@ -84,7 +89,7 @@ class BlobFiles:
         with _failures():
             for folder in (self._names.parent, self._names, self._drafts):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for left in self._drafts.iterdir():
+            for left in drafts_in(self._names.parent):
                 left.unlink()
 
     def draft(self) -> Draft:

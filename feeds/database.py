@@ -214,6 +214,15 @@ class Database:
         except sqlite3.Error as error:
             raise store_error(error) from error
 
+    async def checkpoint(self) -> bool:
+        """Fold the write-ahead log into the file; False while somebody who reads keeps it. Raises StoreError."""
+        if self._closing:
+            raise StoreError("the database is closed")
+        try:
+            return await _in_thread(self._writer, _checkpoint)
+        except sqlite3.Error as error:
+            raise store_error(error) from error
+
     async def close(self) -> None:
         """Finish every job that was accepted, fold the write-ahead log into the file and close. May be called twice."""
         if self._closed is not None:
@@ -430,8 +439,9 @@ def _migrate(connection: sqlite3.Connection, components: Sequence[Component]) ->
             connection.execute("ROLLBACK")
 
 
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def _checkpoint(connection: sqlite3.Connection) -> bool:
+    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
 
 
 def _vacuum(connection: sqlite3.Connection, files: Sequence[Path]) -> int:

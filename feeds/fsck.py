@@ -23,8 +23,10 @@ from feeds.migrations import MESSAGE_KEY
 from feeds.refs import BlobRef
 from feeds.tips import TipRow, all_tips
 
-__all__ = ["Damage", "Part", "Progress", "Report", "examine"]
+__all__ = ["ASIDE", "Damage", "Part", "Progress", "Reach", "Report", "check_views", "examine"]
 
+ASIDE: Final = ".fsck-"
+"""How folders of views that are made aside begin; they lie in that of the database."""
 LISTED: Final = 1000
 """Damages that are told one by one; of the rest only the number."""
 BATCH: Final = 500
@@ -68,6 +70,13 @@ class Report(NamedTuple):
     damage: list[Damage]
     more: int
     """Damages beyond those listed."""
+
+
+class Reach(NamedTuple):
+    """How far views show the log."""
+
+    behind: list[str]
+    damage: list[Damage]
 
 
 class _Found:
@@ -125,6 +134,16 @@ def examine(
         whole = [view for view in views if view.name not in behind]
         _guarded(found, Part.VIEW, "view", lambda: _compare_views(path, whole, found, progress))
     return Report(full, len(tips), found.messages, found.blobs, behind, found.listed, found.more)
+
+
+def check_views(path: Path, views: Sequence[View]) -> Reach:
+    """Whether the views of a database have their tables and end with the log: a quick look. Raises sqlite3.Error."""
+    found = _Found()
+    with closing(sqlite3.connect(_read_only(path), uri=True, timeout=10, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        behind = _check_reach(connection, views, found)
+    damaged = {damage.subject for damage in found.listed}
+    return Reach([name for name in behind if name not in damaged], found.listed)
 
 
 def _read_only(path: Path) -> str:
@@ -269,7 +288,7 @@ def _check_reach(connection: sqlite3.Connection, views: Sequence[View], found: _
 
 def _compare_views(path: Path, views: Sequence[View], found: _Found, progress: Progress) -> None:
     """Make the views in a file of their own, with the log attached for reading, and compare table by table."""
-    with tempfile.TemporaryDirectory(prefix=".fsck-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=path.parent) as folder:
         aside = Path(folder) / "views.db"
         with closing(sqlite3.connect(aside, uri=True, timeout=10, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=OFF")

@@ -7,17 +7,22 @@ here; whether others far away get through, only they can tell, and no deployed p
 import asyncio
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from node import file_checks
+from feeds.errors import StoreError
+from feeds.fsck import check_views
+from node import file_checks, store_checks
 from node.directory import DataDirectory
-from node.file_checks import Finding, failed, ok, skipped
-from node.store import Store
+from node.errors import NodeError
+from node.findings import Finding, failed, ok, skipped
+from node.store import Store, views
 from replication.address import Address, parse_address
 from replication.connections import Connections
 from replication.errors import ConnectionClosed, DialFailed, InvalidAddress, NoPublicAddress, RemoteError
@@ -26,13 +31,17 @@ from replication.network import has_route
 from replication.peer_info import PeerState
 from replication.rpc.methods import Kind
 
-__all__ = ["Check", "Doctor", "examine", "offline"]
+__all__ = ["Check", "Doctor", "examine", "mend", "offline"]
 
 log = logging.getLogger("node.doctor")
 
 CHECK_SECONDS: Final = 30.0
 CALL_SECONDS: Final = 10.0
 RECENT: Final = 200
+PAUSE: Final = 2.0
+REBUILD_SECONDS: Final = 20.0
+"""How long the doctor waits for views that are made anew; they are not given up then."""
+LOOK_AGAIN: Final = 0.1
 AHEAD_MS: Final = 5 * 60 * 1000
 EARLIEST: Final = 1_735_689_600
 """2025-01-01: no clock that is right shows less."""
@@ -43,25 +52,67 @@ Check = tuple[str, Callable[[], Awaitable[Finding]]]
 
 async def examine(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> list[dict[str, Any]]:
     """Run them in order; none can hold up or hide the others."""
-    found = []
+    return [_told(name, await _look(name, check, seconds)) for name, check in checks]
+
+
+async def mend(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> list[dict[str, Any]]:
+    """Run them in order, mend what each found if that is safe, and look at it once more."""
+    told = []
     for name, check in checks:
+        finding = await _look(name, check, seconds)
+        if finding.mend is None:
+            told.append(_told(name, finding))
+            continue
         try:
-            async with asyncio.timeout(seconds):
-                finding = await check()
-        except TimeoutError:
-            finding = skipped(f"The check took more than {seconds:g} seconds.")
-        except Exception:
-            log.exception("the check of %s failed", name)
-            finding = failed("The check itself failed.", "The node's log says why, with --log-level debug.")
-        found.append({"check": name, "state": str(finding.state), "detail": finding.detail, "advice": finding.advice})
-    return found
+            done = await finding.mend()
+        except (OSError, sqlite3.Error, NodeError, StoreError) as error:
+            finding = failed(f"{finding.detail} It could not be mended: {error}", finding.advice or "Try again.")
+            told.append(_told(name, finding))
+            continue
+        log.info("the doctor %s", done)
+        told.append({**_told(name, await _look(name, check, seconds)), "fixed": done})
+    return told
 
 
-def offline(directory: DataDirectory, me: str | None = None, pid: int | None = None) -> list[Check]:
-    """What can be looked at without a running node; `me` and `pid` are of one that runs."""
+async def _look(name: str, check: Callable[[], Awaitable[Finding]], seconds: float) -> Finding:
+    try:
+        async with asyncio.timeout(seconds):
+            return await check()
+    except TimeoutError:
+        return skipped(f"The check took more than {seconds:g} seconds.")
+    except Exception:
+        log.exception("the check of %s failed", name)
+        return failed("The check itself failed.", "The node's log says why, with --log-level debug.")
+
+
+def _told(name: str, finding: Finding) -> dict[str, Any]:
+    return {
+        "check": name,
+        "state": str(finding.state),
+        "detail": finding.detail,
+        "advice": finding.advice,
+        "fixable": finding.mend is not None,
+        "fixed": None,
+    }
+
+
+def offline(directory: DataDirectory, settings: Path) -> list[Check]:
+    """What can be looked at without a running node; `settings` is the file of settings."""
+    return [
+        *_files(directory, settings),
+        ("leftovers", _in_thread(lambda: store_checks.check_leftovers(directory))),
+        ("write-ahead log", _in_thread(lambda: store_checks.check_log_size(directory))),
+        ("views", _in_thread(lambda: store_checks.check_views_of(directory))),
+    ]
+
+
+def _files(directory: DataDirectory, settings: Path, me: str | None = None, pid: int | None = None) -> list[Check]:
+    """What lies on the disk; `me` and `pid` are of a node that runs."""
     return [
         ("directory", _in_thread(lambda: file_checks.check_directory(directory))),
         ("key", _in_thread(lambda: file_checks.check_key(directory, me))),
+        ("token", _in_thread(lambda: file_checks.check_token(directory))),
+        ("settings", _in_thread(lambda: file_checks.check_settings(settings))),
         ("lock", _in_thread(lambda: file_checks.check_lock(directory, pid))),
         ("database", _in_thread(lambda: file_checks.check_database(directory.database))),
         ("disk", _in_thread(lambda: file_checks.check_disk(directory))),
@@ -79,22 +130,41 @@ class Doctor:
         store: Store,
         connections: Connections,
         inviting: Inviting,
+        settings: Path,
+        manifest: bytes,
         wall: Callable[[], float] = time.time,
         network: Callable[[], bool] = has_route,
+        pause: float = PAUSE,
     ) -> None:
+        """settings -- the file of settings. manifest -- what manifest.json must say. pause -- seconds between two looks
+        at views that are behind."""
         self._directory = directory
         self._me = me
         self._store = store
         self._connections = connections
         self._inviting = inviting
+        self._settings = settings
+        self._manifest_text = manifest
+        self._pause = pause
         self._wall = wall
         self._network = network
         self._turn = asyncio.Lock()
 
     async def examine(self) -> list[dict[str, Any]]:
         """All checks, one examination at a time; plain JSON values."""
-        checks: list[Check] = [
-            *offline(self._directory, self._me, os.getpid()),
+        async with self._turn:
+            return await examine(self._checks())
+
+    async def mend(self) -> list[dict[str, Any]]:
+        """All checks, with what is safe to mend mended; never the key, the log or our feed."""
+        async with self._turn:
+            return await mend(self._checks())
+
+    def _checks(self) -> list[Check]:
+        return [
+            *_files(self._directory, self._settings, self._me, os.getpid()),
+            ("manifest", self._manifest),
+            ("write-ahead log", self._log_size),
             ("clock", self._clock),
             ("listening", self._listening),
             ("reach-here", self._reach_here),
@@ -105,8 +175,33 @@ class Doctor:
             ("index", self._index),
             ("feed", self._feed),
         ]
-        async with self._turn:
-            return await examine(checks)
+
+    async def _manifest(self) -> Finding:
+        path = self._directory.manifest
+        held = await asyncio.to_thread(lambda: path.read_bytes() if path.is_file() else None)
+        if held == self._manifest_text:
+            return ok(f"{path} says what this node offers.")
+
+        async def write() -> str:
+            await asyncio.to_thread(self._directory.write_manifest, self._manifest_text)
+            return f"wrote {path} anew"
+
+        what = "is not there" if held is None else "is of another node or was changed"
+        return failed(f"{path} {what}; old programs read it.", "Start the node anew, or: sbot doctor --fix", mend=write)
+
+    async def _log_size(self) -> Finding:
+        size = store_checks.wal_bytes(self._directory.database)
+        said = f"The write-ahead log has {size} bytes"
+        if size <= store_checks.LARGE_WAL:
+            return ok(f"{said}.")
+
+        async def fold() -> str:
+            if not await self._store.database.checkpoint():
+                raise NodeError("another program reads the database; end it and try again.")
+            return f"folded {size} bytes of the write-ahead log into the database"
+
+        advice = "Something reads the database for a long time; end it, then: sbot doctor --fix"
+        return failed(f"{said}: it is not folded into the database.", advice, mend=fold)
 
     async def _clock(self) -> Finding:
         now = self._wall()
@@ -203,13 +298,31 @@ class Doctor:
         )
 
     async def _index(self) -> Finding:
-        behind: Mapping[str, object] | Sequence[str] = self._store.indexer.behind
-        if not behind:
+        """Views that are behind and stand still, or whose tables are damaged, can be made anew."""
+        indexer = self._store.indexer
+        reach = await asyncio.to_thread(check_views, self._directory.database, views())
+        damaged = {damage.subject for damage in reach.damage}
+        before: Mapping[str, int] = indexer.behind
+        if before and not damaged:
+            await asyncio.sleep(self._pause)
+        behind: Mapping[str, int] = indexer.behind
+        if not behind and not damaged:
             return ok("All views show the whole log.")
-        return failed(
-            f"Being made anew or left behind: {', '.join(sorted(behind))}.",
-            "Wait, sbot status shows how far they are; if it does not move, sbot rebuild.",
-        )
+        if not damaged and any(behind.get(name, 0) < left for name, left in before.items()):
+            told = ", ".join(f"{name} ({left} messages left)" for name, left in sorted(behind.items()))
+            return failed(f"Being made anew or left behind: {told}.", "Wait, sbot status shows how far they are.")
+        names = sorted(damaged or behind)
+
+        async def make_anew() -> str:
+            await indexer.rebuild(names)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REBUILD_SECONDS):
+                    while any(name in indexer.behind for name in names):  # noqa: ASYNC110 - it tells nobody
+                        await asyncio.sleep(LOOK_AGAIN)
+            return f"made anew: {', '.join(names)}"
+
+        what = "damaged" if damaged else "left behind and standing still"
+        return failed(f"Views are {what}: {', '.join(names)}.", "sbot rebuild makes them anew.", mend=make_anew)
 
     async def _feed(self) -> Finding:
         status = self._store.publishing.status()

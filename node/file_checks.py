@@ -7,63 +7,32 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from node import keyfile
 from node.directory import DataDirectory
 from node.errors import KeyFileError, NodeError
+from node.findings import Finding, Mend, failed, in_thread, ok, skipped
 from node.lock import DirectoryLock
 
 __all__ = [
-    "Finding",
-    "State",
     "check_database",
     "check_directory",
     "check_disk",
     "check_key",
     "check_lock",
-    "failed",
-    "ok",
-    "skipped",
+    "check_settings",
+    "check_token",
+    "under_lock",
 ]
 
 DATABASE_SECONDS: Final = 20.0
+SHORTEST_TOKEN: Final = 16
 LOW_DISK: Final = 200 * 1024 * 1024
 """Bytes below which the node may soon fail to write."""
 _STEPS: Final = 100_000
 """Instructions of SQLite between two looks at the clock."""
-
-
-class State(StrEnum):
-    """What came out of a check."""
-
-    OK = "ok"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing the doctor looked at; `advice` says what to do."""
-
-    state: State
-    detail: str
-    advice: str | None = None
-
-
-def ok(detail: str) -> Finding:
-    return Finding(State.OK, detail)
-
-
-def failed(detail: str, advice: str) -> Finding:
-    return Finding(State.FAILED, detail, advice)
-
-
-def skipped(detail: str, advice: str | None = None) -> Finding:
-    return Finding(State.SKIPPED, detail, advice)
 
 
 def check_directory(directory: DataDirectory) -> Finding:
@@ -74,12 +43,20 @@ def check_directory(directory: DataDirectory) -> Finding:
         return failed(
             f"{directory.root} cannot be opened: {error.strerror}.", "Start the node once, or name another --path."
         )
-    if not os.access(directory.root, os.R_OK | os.W_OK | os.X_OK):
-        return failed(f"{directory.root} may not be written to.", "Give it to the user who runs the node.")
     if status.st_uid != os.getuid():
         return failed(f"{directory.root} belongs to another user.", "Run the node as its owner, or use chown.")
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        return failed(f"Other users can look into {directory.root}.", f"chmod 0700 {directory.root}")
+    mode = stat.S_IMODE(status.st_mode)
+    private = _changed_mode(directory.root, 0o700)
+    if mode & 0o700 != 0o700 or not os.access(directory.root, os.R_OK | os.W_OK | os.X_OK):
+        return failed(f"{directory.root} may not be written to.", f"chmod 0700 {directory.root}", mend=private)
+    if mode & 0o077:
+        return failed(f"Other users can look into {directory.root}.", f"chmod 0700 {directory.root}", mend=private)
+    for path in (directory.database, directory.blobs):
+        with contextlib.suppress(OSError):
+            status, needed = path.stat(), 0o700 if path.is_dir() else 0o600
+            if status.st_uid == os.getuid() and status.st_mode & needed != needed:
+                mend = _changed_mode(path, stat.S_IMODE(status.st_mode) | needed)
+                return failed(f"{path} may not be written to.", f"chmod u+rw {path}", mend=mend)
     return ok(f"{directory.root} is private and writable.")
 
 
@@ -90,10 +67,11 @@ def check_lock(directory: DataDirectory, running: int | None = None) -> Finding:
         if not path.exists():
             return ok("No node uses the directory.")
         try:
-            DirectoryLock.acquire(path).release()
-        except NodeError as error:
+            left = path.read_text(encoding="ascii", errors="replace").strip()[:20]
+            DirectoryLock.acquire(path).release()  # which empties it
+        except (OSError, NodeError) as error:
             return failed(str(error), "If its node does not answer, end that process; never remove the file.")
-        return ok("No node uses the directory.")
+        return ok(f"No node uses the directory{f'; process {left}, which did, was killed' if left else ''}.")
     try:
         held = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
@@ -111,7 +89,8 @@ def check_key(directory: DataDirectory, running: str | None = None) -> Finding:
     path = directory.secret
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        identity = keyfile.identity(path)  # an encrypted key stays closed
+        found = keyfile.read(path, tighten=False)  # an encrypted key stays closed
+        identity = None if found is None else found.id
     except FileNotFoundError:
         identity, mode = None, 0
     except (KeyFileError, OSError) as error:
@@ -127,8 +106,39 @@ def check_key(directory: DataDirectory, running: str | None = None) -> Finding:
             "Stop the node and put the right file in place; one data directory is for one identity.",
         )
     if mode & 0o077:
-        return failed(f"Other users can read {path}.", f"chmod 0400 {path}")
+        mend = _changed_mode(path, mode & 0o700)
+        return failed(f"Other users can read {path}.", f"chmod 0400 {path}", mend=mend)
     return ok(f"The key of {identity}.")
+
+
+def check_token(directory: DataDirectory) -> Finding:
+    """Whether the token of the HTTP API is closed to others."""
+    path = directory.token
+    try:
+        mode, size = stat.S_IMODE(path.stat().st_mode), len(path.read_bytes().strip())
+    except FileNotFoundError:
+        return skipped("There is no token for the HTTP API yet.", "It is made at the first start.")
+    except OSError as error:
+        return failed(f"{path} cannot be read: {error.strerror}.", "Remove it; the next start makes another one.")
+    if size < SHORTEST_TOKEN:
+        advice = "Remove it; the next start makes another one, which programs that have the old one must be told."
+        return failed(f"{path} holds no token.", advice, mend=under_lock(directory, lambda: _new_token(directory)))
+    if mode & 0o077:
+        mend = _changed_mode(path, mode & 0o700)
+        return failed(f"Other users can read {path}.", f"chmod 0600 {path}, or remove it for a new one.", mend=mend)
+    return ok("The token of the HTTP API is private.")
+
+
+def check_settings(file: Path) -> Finding:
+    """Whether the commented settings file is there. What stands in it was read before any check."""
+    if file.exists():
+        return ok(f"The settings are in {file}.")
+
+    def write() -> str:
+        DataDirectory(file.parent).write_settings(file)
+        return f"wrote {file}, all of it commented out"
+
+    return ok("There is no settings file, so everything is at its default.", mend=in_thread(write))
 
 
 def check_database(
@@ -171,3 +181,30 @@ def check_disk(directory: DataDirectory, *, low: int = LOW_DISK) -> Finding:
     if free < low:
         return failed(f"Only {said}.", "Make room: with a full disk the node can store and publish nothing.")
     return ok(f"{said}.")
+
+
+def under_lock(directory: DataDirectory, mend: Callable[[], str]) -> Mend:
+    """What may only be done while no node has the directory. Raises NodeError if one has it."""
+
+    def run() -> str:
+        lock = DirectoryLock.acquire(directory.lock)
+        try:
+            return mend()
+        finally:
+            lock.release()
+
+    return in_thread(run)
+
+
+def _changed_mode(path: Path, mode: int) -> Mend:
+    def change() -> str:
+        path.chmod(mode)
+        return f"chmod {mode:04o} {path}"
+
+    return in_thread(change)
+
+
+def _new_token(directory: DataDirectory) -> str:
+    directory.token.unlink(missing_ok=True)
+    directory.http_token()
+    return "made a new token for the HTTP API"

@@ -123,7 +123,7 @@ class Sbot:
             table, connections, inviting = await _open_connections(
                 store, replicator, blob_exchange, config, keypair, times, sign_in, rooms, discovery
             )
-            directory.write_manifest(_manifest(table))
+            directory.write_manifest(manifest := _manifest(table))
             webhooks = await Webhooks.open(
                 store.database, store.log, store.live, version=VERSION, now=times.wall, random=times.random
             )
@@ -147,8 +147,15 @@ class Sbot:
                     wall=times.wall,
                 ),
                 doctor=Doctor(
-                    directory, me=keypair.id, store=store, connections=connections, inviting=inviting, wall=times.wall
-                ).examine,
+                    directory,
+                    me=keypair.id,
+                    store=store,
+                    connections=connections,
+                    inviting=inviting,
+                    settings=config.config,
+                    manifest=manifest,
+                    wall=times.wall,
+                ),
                 webhooks=webhooks,
                 table=table,
                 clocks=times,

@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from api.app import create_app
 from api.server import HttpServer, bind
-from api.services import HttpSettings, Services
+from api.services import Examines, HttpSettings, Services
 from api.webhooks import Webhooks
 from node.config import Config
 from node.errors import NodeError, PortTaken
@@ -60,7 +59,7 @@ def http_server(
     sign_in: SignIn,
     inviting: Inviting,
     rooms: RoomMembership,
-    doctor: Callable[[], Awaitable[list[dict[str, Any]]]],
+    doctor: Examines,
     webhooks: Webhooks,
     table: MethodTable,
     clocks: Clocks,

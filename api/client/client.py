@@ -455,6 +455,10 @@ class Client:
         """What is wrong with the node: `{"ok", "checks": [{"check", "state", "detail", "advice"}]}`."""
         return cast(dict[str, Any], self._get("/v1/doctor"))
 
+    def mend(self) -> dict[str, Any]:
+        """The same after the node mended what is safe to mend; what was done is in `fixed`."""
+        return cast(dict[str, Any], self._connection.request("POST", "/v1/doctor").json())
+
     def vacuum(self) -> int:
         """Make the database file small again; how many bytes smaller it is. Nothing is written meanwhile."""
         return int(cast(dict[str, Any], self._connection.request("POST", "/v1/admin/vacuum").json())["freed_bytes"])

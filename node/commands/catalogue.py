@@ -216,7 +216,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("blobs.ls", "blobs:ls", "[--long] [--live]", "blobs in the order they came", group="blobs"),
     Command("blobs.rm", "blobs:remove", "ID", "remove a blob", group="blobs"),
     Command("blobs.want", "blobs:want", "ID [--wait]", "ask for a blob", group="blobs"),
-    Command("doctor", "doctor:doctor", "", "what is wrong with this node, and what to do"),
+    Command("doctor", "doctor:doctor", "[--fix]", "what is wrong with this node, and what to do"),
     Command("clock", "bundles:clock", "", "what we have and want: a clock file, for whoever exports for us"),
     Command(
         "export",

@@ -144,3 +144,9 @@ async def test_the_doctor_says_whether_anything_failed(api: Api) -> None:
     answer = (await api.client.get("/v1/doctor")).json()
     assert answer["ok"] is False
     assert [check["check"] for check in answer["checks"]] == ["directory", "peers"]
+
+
+async def test_the_doctor_mends_and_says_what(api: Api) -> None:
+    answer = (await api.client.post("/v1/doctor")).json()
+    assert answer["ok"] is False
+    assert [check["fixed"] for check in answer["checks"]] == ["chmod", None]

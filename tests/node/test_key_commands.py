@@ -16,7 +16,8 @@ from feeds.publisher_state import Reason
 from node import keyfile
 from node.cli import main
 from node.directory import DataDirectory
-from node.file_checks import State, check_key
+from node.file_checks import check_key
+from node.findings import State
 from tests.node.test_sbot import opened
 
 

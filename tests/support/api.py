@@ -94,12 +94,17 @@ class FakePeers:
             callback(PeerEvent(kind, info))
 
 
-async def examined() -> list[dict[str, Any]]:
-    """A doctor who finds one thing wrong."""
-    return [
-        {"check": "directory", "state": "ok", "detail": "It is private.", "advice": None},
-        {"check": "peers", "state": "failed", "detail": "None is connected.", "advice": "sbot join"},
-    ]
+class FakeDoctor:
+    """One who finds one thing wrong, and mends another."""
+
+    async def examine(self) -> list[dict[str, Any]]:
+        peers = {"state": "failed", "detail": "None is connected.", "advice": "sbot join", "fixable": False}
+        rights = {"state": "ok", "detail": "It is private.", "advice": None, "fixable": True}
+        return [{"check": "directory", **rights, "fixed": None}, {"check": "peers", **peers, "fixed": None}]
+
+    async def mend(self) -> list[dict[str, Any]]:
+        directory, peers = await self.examine()
+        return [{**directory, "fixed": "chmod"}, peers]
 
 
 @dataclass
@@ -354,7 +359,7 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             sign_in=SignIn(store.own, now=clock),
             inviting=inviting,
             rooms=_rooms(store, clock),
-            doctor=examined,
+            doctor=FakeDoctor(),
             webhooks=webhooks,
             now=clock,
             started=clock.at,
