@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 CROSSED_SECONDS: Final = 5.0
 """Two connections between the same peers that began within this time crossed each other: one of them is closed."""
+IDLE_SECONDS: Final = 2.0
+"""A stranger that was silent for so long gives its place to another stranger, if there is none left."""
 STOP_SECONDS: Final = 2.5
 CALL_SECONDS: Final = 20.0
 
@@ -428,7 +430,7 @@ class Connections:
         peer = feed_id(public)
         if peer == self.id or peer in self._config.masters:
             return True
-        if self._stopping or not self._replicator.allows_peer(peer) or not self._has_room():
+        if self._stopping or not self._replicator.allows_peer(peer) or not self._has_room(peer):
             return False
         return (
             self._replicator.policy.admits(peer, self._strangers)
@@ -436,15 +438,40 @@ class Connections:
             or self._dialling.picked(peer)
         )
 
-    def _has_room(self) -> bool:
-        if self._incoming < self._limits.inbound:
+    def _has_room(self, peer: str) -> bool:
+        """Whether a caller gets in: there is a place, or one that it may have instead of who holds it."""
+        if len(self._incoming()) < self._limits.inbound or self._least(peer) is not None:
             return True
         self._breaches["inbound"] += 1
         return False
 
-    @property
-    def _incoming(self) -> int:
-        return sum(1 for link in self._links if link.direction is Direction.INCOMING and not link.peer.local)
+    def _make_room(self, peer: str) -> bool:
+        """Take a place for a caller; false if it gets none."""
+        if not self._has_room(peer):
+            return False
+        if len(self._incoming()) >= self._limits.inbound and (least := self._least(peer)) is not None:
+            self._breaches["inbound"] += 1
+            self._close_soon(least, "made room for another peer")
+        return True
+
+    def _least(self, newcomer: str) -> _Link | None:
+        """Of the strangers that hold a place, the one silent for longest; for a stranger, only one that is idle."""
+        strangers = [link for link in self._incoming() if link.peer.id is not None and self._is_strange(link.peer.id)]
+        least = max(strangers, key=lambda link: link.peer.connection.silent_for, default=None)
+        if least is not None and self._is_strange(newcomer) and least.peer.connection.silent_for < IDLE_SECONDS:
+            return None
+        return least
+
+    def _is_strange(self, peer: str) -> bool:
+        """Whether neither follows lead to a peer nor anybody picked it."""
+        return not self._replicator.policy.admits(peer, Strangers.HOPS) and not self._dialling.picked(peer)
+
+    def _incoming(self) -> list[_Link]:
+        return [
+            link
+            for link in self._links
+            if link.direction is Direction.INCOMING and not link.peer.local and not link.closing
+        ]
 
     def _on_refused(self, peername: str, error: Exception) -> None:
         self.refused[0] += 1
@@ -453,7 +480,7 @@ class Connections:
         logger.info("handshake with %s failed: %s", peername, error)
 
     async def _answer(self, peer: Peer, source: str = "incoming") -> None:
-        if self._stopping or not (peer.local or self._has_room()):
+        if self._stopping or not (peer.local or self._make_room(peer.id or "")):
             return  # many may have passed the handshake at the same time
         await self._attend(self._link(peer, peer.peername, Direction.INCOMING, source))
 

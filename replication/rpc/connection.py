@@ -77,6 +77,11 @@ class RpcConnection:
         return self._server.breaches
 
     @property
+    def silent_for(self) -> float:
+        """Seconds since the peer was last heard."""
+        return self._loop.time() - self._patience.heard_at
+
+    @property
     def bytes_out(self) -> int:
         return self._stream.bytes_out
 

@@ -31,6 +31,11 @@ class Patience:
         self._half_seen: float | None = None
 
     @property
+    def heard_at(self) -> float:
+        """When something was last heard."""
+        return self._heard
+
+    @property
     def pause(self) -> float:
         """Seconds until the next look."""
         return min(self._limits.silence_timeout, self._limits.half_frame_timeout) / 4

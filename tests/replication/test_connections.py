@@ -200,7 +200,8 @@ async def test_blocked_peers_are_refused_in_the_handshake(tmp_path: Path) -> Non
         assert live(a) == []
 
 
-async def test_no_more_peers_than_there_is_room_for(tmp_path: Path) -> None:
+async def test_no_more_peers_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replication.connections.IDLE_SECONDS", 1000.0)
     async with open_node(tmp_path, "a", limits=Limits(inbound=3)) as a, AsyncExitStack() as stack:
         for number in range(3):
             await stack.enter_async_context(stranger(a, f"peer {number}"))
@@ -209,6 +210,27 @@ async def test_no_more_peers_than_there_is_room_for(tmp_path: Path) -> None:
         assert a.connections.traffic().breaches == {"inbound": 1}
         own = await connect_peer(a.address, PeerConfig(keypair=key("a"), table=MethodTable()))  # our user gets in
         await own.close()
+
+
+async def test_strangers_that_are_silent_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is followed takes the place of a stranger at once, a stranger only of one that is silent for a while."""
+    monkeypatch.setattr("replication.connections.IDLE_SECONDS", 1000.0)
+    async with open_node(tmp_path, "a", limits=Limits(inbound=3)) as a, AsyncExitStack() as stack:
+        await a.follow(key("friend").id)
+        crowd = [await stack.enter_async_context(stranger(a, f"peer {number}")) for number in range(3)]
+        for silent in (1, 2, 0):
+            await asyncio.sleep(0.02)
+            await crowd[silent].call("whoami")
+        with pytest.raises(HandshakeFailed):
+            await connect_peer(a.address, PeerConfig(keypair=key("late"), table=MethodTable()))
+        friend = await stack.enter_async_context(stranger(a, "friend"))
+        await asyncio.wait_for(crowd[1].closed.wait(), 5)
+        monkeypatch.setattr("replication.connections.IDLE_SECONDS", 0.0)
+        late = await stack.enter_async_context(stranger(a, "late"))
+        await asyncio.wait_for(crowd[2].closed.wait(), 5)
+        assert await friend.call("whoami") == await late.call("whoami") == await crowd[0].call("whoami")
+        assert len(a.connections.peers()) == 3
+        assert a.connections.traffic().breaches["inbound"] == 3
 
 
 async def test_no_more_dials_than_allowed(tmp_path: Path) -> None:
