@@ -107,8 +107,9 @@ def _stranger(credentials: Sequence[bytes], *, basic: bool) -> Problem:
         if not credentials
         else "The Authorization header does not carry a token of this node, or one that is over."
     )
-    challenge = 'Bearer realm="sbot"' + (', Basic realm="sbot", charset="UTF-8"' if basic else "")
-    return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenge})
+    # Each in a header of its own: of several in one, Chromium sees the first and asks the user for no password.
+    challenges = ('Bearer realm="sbot"', *(('Basic realm="sbot", charset="UTF-8"',) if basic else ()))
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenges})
 
 
 def _bracketed(name: str) -> str:

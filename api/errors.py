@@ -5,7 +5,7 @@ test compares the two. Whatever is in neither table is a bug of ours: a fixed te
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -114,9 +114,19 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 
 class Problem(Exception):
-    """Raise it anywhere in a route; it becomes the answer. `members` are added to the problem's JSON object."""
+    """Raise it anywhere in a route; it becomes the answer. `members` are added to the problem's JSON object.
 
-    def __init__(self, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: object) -> None:
+    headers -- of the answer; several values of one name are a header each.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str | Sequence[str]] | None = None,
+        **members: object,
+    ) -> None:
         super().__init__(detail)
         self.code: Final = code
         self.detail: Final = detail
@@ -149,7 +159,10 @@ class ProblemResponse(Response):
     media_type = MEDIA_TYPE
 
     def __init__(self, problem: Problem, instance: str) -> None:
-        super().__init__(problem.body(instance), status_code=problem.kind.status, headers=problem.headers)
+        super().__init__(problem.body(instance), status_code=problem.kind.status)
+        for name, values in problem.headers.items():
+            for value in (values,) if isinstance(values, str) else values:
+                self.headers.append(name, value)
 
 
 # --- from exceptions to problems --------------------------------------------------------------------------------------
