@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ POLICY: Final = (
 )
 """Content-Security-Policy of the page: its one style sheet and nothing else."""
 
+_backticked: Final = re.compile(r"`([^`]+)`").sub
+
 
 def render(document: Mapping[str, Any]) -> bytes:
     """The page of an OpenAPI document."""
@@ -34,7 +37,7 @@ def render(document: Mapping[str, Any]) -> bytes:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(info['title'])} API</title>",
         f"<style>{_STYLE}</style>",
         f"<h1>{_text(info['title'])} {_text(info['version'])}</h1>",
-        f"<p>{_text(info.get('description', ''))}</p>",
+        f"<p>{_with_code(info.get('description', ''))}</p>",
         "<p>For programs: <a href=/openapi.json>openapi.json</a></p>",
         *_operations(document),
         "<h2>Shapes</h2>",
@@ -50,14 +53,13 @@ def render(document: Mapping[str, Any]) -> bytes:
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[str]:
-    heading = ""
+    by_tag: dict[str, list[str]] = {}
     for path, item in document["paths"].items():
         for method, operation in item.items():
-            tag = operation.get("tags", [""])[0]
-            if tag != heading:
-                heading = tag
-                yield f"<h2>{_text(tag)}</h2>"
-            yield _operation(method, path, operation)
+            by_tag.setdefault(operation.get("tags", [""])[0], []).append(_operation(method, path, operation))
+    for tag, operations in by_tag.items():
+        yield f"<h2>{_text(tag)}</h2>"
+        yield from operations
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
@@ -124,3 +126,8 @@ def _type_name(schema: Mapping[str, Any]) -> str:
 
 def _text(value: str) -> str:
     return html.escape(value)
+
+
+def _with_code(value: str) -> str:
+    """A text in which something stands between backticks."""
+    return _backticked(r"<code>\1</code>", _text(value))

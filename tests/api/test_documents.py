@@ -188,3 +188,6 @@ async def test_the_page_needs_nothing_from_elsewhere(api: Api) -> None:
     assert set(KINDS) <= page.ids  # where the type of a problem points
     for route in routes():
         assert route.split(" ")[1] in answer.text
+    headings = re.findall("<h2>([^<]+)", answer.text)
+    assert len(headings) == len(set(headings))  # what belongs together stands together
+    assert "`" not in answer.text.partition("<h2>")[0]
