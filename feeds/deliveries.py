@@ -69,6 +69,8 @@ class Deliveries:
         self._closed = False
         self.counts: Final[Counter[str]] = Counter()
         """What became of texts since the start."""
+        self.arriving = 0
+        """Texts that were let in and are not answered for yet."""
 
     @property
     def waiting(self) -> bool:
@@ -91,6 +93,7 @@ class Deliveries:
             self._numbers += 1
             delivery = _Delivery(self._numbers, texts, source, size, answer)
             self._in_flight += size
+            self.arriving += len(texts)
             self._open[delivery.number] = delivery
             self._line.append(delivery)
         self._arrived()
@@ -189,4 +192,5 @@ class Deliveries:
         self.counts["duplicate"] += delivery.duplicates
         del self._open[delivery.number]
         self._in_flight -= delivery.size
+        self.arriving -= len(delivery.texts)
         self._room.set()

@@ -179,9 +179,11 @@ class Indexer:
             self._left_behind.set()
         self._hand_on(effects)
 
-    async def follow(self, *, pause: float = 1.0) -> None:
+    async def follow(self, *, pause: float = 1.0, arriving: Callable[[], int] = lambda: 0) -> None:
         """Catch up after each append that left a view behind, once little has come in for a pause (seconds).
 
+        arriving -- messages on their way in. While they are many, catching up would only hold them up: it stops after
+        a chunk and begins anew later, unless somebody asked for a rebuild.
         Goes on until it is cancelled; StoreError ends it.
         """
         while True:
@@ -191,12 +193,19 @@ class Indexer:
                 await asyncio.sleep(pause)
             if self._rebuilding or self._end - end <= MUCH:
                 self._left_behind.clear()
-                await self.catch_up()
+                while self.behind:
+                    if arriving() > MUCH and not self._rebuilding:
+                        self._left_behind.set()
+                        break
+                    await self._catch_up_some()
 
     async def catch_up(self) -> None:
         """Bring every view to the end of the log, a chunk a transaction, letting others write in between."""
         while self.behind:
-            await self._database.write(self._chunk, after_commit=self._progressed)
+            await self._catch_up_some()
+
+    async def _catch_up_some(self) -> None:
+        await self._database.write(self._chunk, after_commit=self._progressed)
 
     def _chunk(self, connection: sqlite3.Connection) -> _Progress:
         positions: dict[str, int] = dict(connection.execute("SELECT name, position FROM view"))

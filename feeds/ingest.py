@@ -189,6 +189,11 @@ class Ingest:
         """What became of texts that were delivered since the start: `added`, `duplicate`, and kinds of rejections."""
         return self._deliveries.counts
 
+    @property
+    def arriving(self) -> int:
+        """Texts on their way through the door."""
+        return self._deliveries.arriving
+
     async def close(self) -> None:
         """Finish every delivery that was let in, then end the workers. May be called twice."""
         self._closing = True

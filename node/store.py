@@ -114,7 +114,7 @@ async def open_store(
             now=now,
         )
         watching = asyncio.create_task(publishing.run(), name="own feed")
-        catching_up = asyncio.create_task(_catch_up(indexer, mailbox, live), name="views catch up")
+        catching_up = asyncio.create_task(_catch_up(indexer, ingest, mailbox, live), name="views catch up")
         try:
             yield Store(
                 database, receive_log, live, ingest, indexer, graph, blobs, bundles, mailbox, publishing, own_format
@@ -161,10 +161,10 @@ def _named_by(author: str) -> Callable[[Connection, str], bool]:
     return lambda connection, blob: is_named_by(connection, author, blob)
 
 
-async def _catch_up(indexer: Indexer, mailbox: Mailbox, live: Live) -> None:
+async def _catch_up(indexer: Indexer, ingest: Ingest, mailbox: Mailbox, live: Live) -> None:
     """Bring new or changed views to the end of the log while the node already works, then open what is for us."""
     await _catch_up_views(indexer)
-    await asyncio.gather(_open_private(mailbox, live), _follow_views(indexer))
+    await asyncio.gather(_open_private(mailbox, live), _follow_views(indexer, ingest))
 
 
 async def _open_private(mailbox: Mailbox, live: Live) -> None:
@@ -174,11 +174,11 @@ async def _open_private(mailbox: Mailbox, live: Live) -> None:
         log.error("private messages are opened only when somebody asks for them: %s", error)
 
 
-async def _follow_views(indexer: Indexer) -> None:
+async def _follow_views(indexer: Indexer, ingest: Ingest) -> None:
     """Keep up the views that are left behind while much comes in."""
     while True:
         try:
-            await indexer.follow()
+            await indexer.follow(arriving=lambda: ingest.arriving)
         except StoreError as error:
             log.error("the views could not be brought up to date: %s", error)
             await asyncio.sleep(RETRY_VIEWS)

@@ -75,6 +75,36 @@ async def test_much_at_once_leaves_it_behind_until_less_comes_in(
             await asyncio.gather(following, return_exceptions=True)
 
 
+async def test_it_does_not_catch_up_while_much_is_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer_module, "MUCH", 20)
+    monkeypatch.setattr(indexer_module, "CHUNK", 15)
+    one = feed("one")
+    coming = [0, 21, 21, 0]
+
+    def arriving() -> int:
+        return coming.pop(0) if len(coming) > 1 else coming[0]
+
+    async with open_store(tmp_path) as store:
+        assert store.ingest.arriving == 0
+        adding = asyncio.create_task(store.ingest.add(one.texts, source="test"))
+        await asyncio.sleep(0)
+        assert store.ingest.arriving == 40
+        await adding
+        assert store.ingest.arriving == 0
+        following = asyncio.create_task(store.indexer.follow(pause=0.01, arriving=arriving))
+        try:
+            async with asyncio.timeout(10):
+                while len(coming) > 2:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.002)
+                assert store.indexer.behind == {"search": 25}
+                while store.indexer.behind:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.002)
+            assert len(found(store, "one")) == 26
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
 async def test_hits_of_an_author_and_without_some(tmp_path: Path) -> None:
     one, two = feed("one"), feed("two")
     query = parse_query("number*")
