@@ -4,7 +4,7 @@ Days are those of UTC, by their number since 1970. A budget that is used up stop
 already; our own feed is never held back. Counts are kept by key: "all", "peer @…", "hop 2".
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -88,14 +88,19 @@ class Spending:
             return False
         return self.total_spent or (hop is not None and self._over(f"hop {hop}", self.budgets.hops.get(hop)))
 
-    def reason(self, hop: int | None) -> str | None:
-        """The budget that holds back what is at a distance (None: of unknown distance), for people."""
+    def reason(self, hop: int | None, peers: Collection[str] = ()) -> str | None:
+        """The budget that holds back what is at a distance (None: of unknown distance), for people.
+
+        peers -- all those that could give it: their own budgets hold it back if there is none left with any.
+        """
         if hop == 0:
             return None
         if self.total_spent:
             return f"the budget of today is used up ({self.budgets.total} bytes)"
         if hop is not None and self.hop_spent(hop):
             return f"the budget of today for feeds {hop} hops away is used up ({self.budgets.hops[hop]} bytes)"
+        if peers and all(map(self.peer_spent, peers)):
+            return f"the budget of today is used up ({self.budgets.peer} bytes) for {', '.join(sorted(peers)[:3])}"
         return None
 
     def status(self) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Replication over one connection: EBT where the peer has it, else history streams (protocol.md sections 8 and 9).
 
-The client of the handshake opens `ebt.replicate` at once. Where that is refused, or where a client does not open it for
-a few seconds or asks for history streams first, we fetch by history streams; EBT that opens later takes over.
+The client of the handshake opens `ebt.replicate` at once. Where that is refused, or where a client asks for history
+streams first, we fetch by history streams; EBT that opens later takes over. Where a client opens neither for a few
+seconds, we open EBT from our side: when two dials crossed, its stream on the connection that is left may have been
+ended by one on the other, and deployed nodes open none a second time (ssb-db2 would get nothing from us any more).
 """
 
 import asyncio
@@ -152,6 +154,7 @@ class Exchange:
     async def _watch(self, group: asyncio.TaskGroup) -> None:
         """Fetch by history streams while there is no EBT with this peer."""
         fetching: asyncio.Task[None] | None = None
+        opening = self._connection.is_client
         alone_since = self._now()
         while True:
             if self._sessions or self._ebt.has_session(self.peer):
@@ -160,7 +163,11 @@ class Exchange:
                     fetching.cancel()
                     fetching = None
             elif fetching is None and (self._fall_back or self._now() - alone_since >= EBT_WAIT_SECONDS):
-                fetching = group.create_task(self._fetch())
+                if opening or self._fall_back:
+                    fetching = group.create_task(self._fetch())
+                else:
+                    opening, alone_since = True, self._now()
+                    group.create_task(self._open_ebt())
             self._changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):

@@ -66,6 +66,7 @@ class Explainer:
             if pair.claim is not None and pair.claim > 0:
                 offers[peer] = Offer(peer, True, pair.claim)
         explanation, sequence = self._replicator.explain(feed), self._log.sequence(feed)
+        givers = [offer.peer for offer in offers.values() if offer.connected and offer.has > sequence]
         return FeedFacts(
             explanation,
             sequence=sequence,
@@ -75,7 +76,9 @@ class Explainer:
             online=self._replicator.online,
             offers=list(offers.values()),
             failure=self._failure(feed, sequence, explanation.wanted),
-            budget=self._replicator.spending.reason(self._replicator.hop_of(feed)) if explanation.wanted else None,
+            budget=self._replicator.spending.reason(self._replicator.hop_of(feed), givers)
+            if explanation.wanted
+            else None,
             later=self._replicator.waits_for_near(feed),
             blockers=[peer for peer in status.peers if not self._replicator.may_serve(feed, peer)],
         )
@@ -142,6 +145,6 @@ class Explainer:
                 pushed_to=status["pushed_to"],
                 online=self._replicator.online,
                 failure=failure,
-                budget=self._replicator.spending.reason(None),
+                budget=self._replicator.spending.reason(None, status["sources"]),
             )
         )

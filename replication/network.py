@@ -2,11 +2,14 @@
 
 import ipaddress
 import socket
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from replication.address import parse_address
+from replication.address import Address, parse_address
 from replication.errors import InvalidAddress
 
+_EVERYWHERE: Final = ("::", "0.0.0.0")  # noqa: S104 - compared with, not bound to
 _FAR: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 """Addresses for documentation: nobody is there, but a machine with a network has a route."""
 
@@ -34,6 +37,24 @@ def own_addresses() -> list[str]:
         except OSError:
             continue
     return found
+
+
+def spelled_out(address: str, own: Sequence[str]) -> list[str]:
+    """An address as others can dial it. One that stands for every address of this machine becomes one for each of
+    `own` that it takes, and that of this machine for itself if there are none."""
+    bound = parse_address(address)
+    host = bound.host
+    if host not in _EVERYWHERE:
+        return [address]
+    hosts = [each for each in own if host == "::" or ":" not in each] or ["::1" if host == "::" else "127.0.0.1"]
+    return [str(replace(bound, data=_data_for(bound, each))) for each in hosts]
+
+
+def _data_for(bound: Address, host: str) -> tuple[str, ...]:
+    if bound.transport == "net":
+        return (host, str(bound.port))
+    shown = f"[{host}]" if ":" in host else host
+    return tuple(f"//{shown}:{bound.port}".split(":"))
 
 
 def is_near(address: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from feeds.message import JsonValue
 from replication.methods.local import local
 from replication.methods.services import MethodServices
+from replication.network import own_addresses, spelled_out
 from replication.rpc.methods import Caller, Kind, Manifest, Method, Who
 
 
@@ -22,7 +23,8 @@ def methods(services: MethodServices, manifest_for: Callable[[Caller], Manifest]
 
     async def address(_caller: Caller, _args: list[JsonValue]) -> str | None:
         """Our addresses joined with `;`, null when we do not listen."""
-        return ";".join(services.hub().addresses()) or None
+        own = own_addresses()
+        return ";".join(each for bound in services.hub().addresses() for each in spelled_out(bound, own)) or None
 
     async def version(_caller: Caller, _args: list[JsonValue]) -> str:
         """This program's version."""

@@ -9,6 +9,7 @@ import pytest
 from replication.budget import DAY_SECONDS, Budgets, Spending
 from replication.ebt.state import EbtState, SendNotes
 from replication.replicator import Clocks
+from tests.replication.test_explaining import asking
 from tests.support import builders
 from tests.support.peers import key, open_node, until
 
@@ -130,4 +131,13 @@ async def test_blobs_count_and_wait_as_well(tmp_path: Path) -> None:
             await until(lambda: a.blob_exchange.blob_status(held[1])["failures"])
             (failure,) = a.blob_exchange.blob_status(held[1])["failures"].values()
             assert failure["reason"] == "its budget of today is used up"
+            told = await asking(a)(held[1])
+            assert told["limit"] == f"the budget of today is used up (4000 bytes) for {b.id}"
+            assert "midnight" in told["would_change"][0]
+            await b.post("x" * 100)
+            await a.want([b.id])
+            peers = a.replicator.ebt.state.feed_status
+            await until(lambda: b.id in peers(b.id).peers and peers(b.id).peers[b.id].claim == 1)
+            told = await asking(a)(b.id)
+            assert told["limit"] == f"the budget of today is used up (4000 bytes) for {b.id}"
             assert not a.blobs.has(held[1])

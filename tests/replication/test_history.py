@@ -14,7 +14,7 @@ from replication.errors import RemoteCallError
 from replication.limits import Limits
 from replication.rpc.connection import RpcConnection
 from replication.rpc.methods import Caller, Kind, Method, Pool, Who
-from replication.rpc.streams import Sink, Source
+from replication.rpc.streams import Duplex, Sink, Source
 from tests.support import builders
 from tests.support.peers import bulky, key, open_node, program, stranger, until
 
@@ -268,6 +268,34 @@ async def test_a_server_falls_back_when_the_client_says_nothing(
     async with open_node(tmp_path, "a") as a, stranger(a, methods=[method]):
         await a.follow(own.id)
         await until(lambda: a.clock().get(own.id) == 5)
+
+
+async def test_a_server_opens_ebt_where_the_client_has_it_and_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after two dials crossed: the client's stream was ended by one on the connection that is gone."""
+    monkeypatch.setattr("replication.exchange.EBT_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("replication.exchange.LOOK_SECONDS", 0.1)
+    got: list[Any] = []
+    asked: list[Any] = []
+
+    async def serve_ebt(_caller: Caller, args: list[Any], duplex: Duplex) -> None:
+        asked.extend(args)
+        await duplex.send([json.dumps({a.id: 0}).encode()])
+        while batch := await duplex.read_batch():
+            got.extend(body.value() for body in batch)
+
+    async def serve_history(_caller: Caller, args: list[Any], _out: Sink) -> None:
+        asked.extend(args)
+
+    methods = [
+        Method(("ebt", "replicate"), Kind.DUPLEX, Who.ANON, serve_ebt),
+        Method(("createHistoryStream",), Kind.SOURCE, Who.ANON, serve_history),
+    ]
+    async with open_node(tmp_path, "a") as a, stranger(a, methods=methods):
+        await a.post("for a peer that asks by EBT only")
+        await until(lambda: [item for item in got if item.get("author") == a.id])
+        assert asked == [{"version": 3, "format": "classic"}]
 
 
 async def test_ebt_that_opens_later_takes_over(tmp_path: Path) -> None:
