@@ -10,11 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.errors import Problem
 from api.negotiation import Form, form
 from feeds.canonical_json import parse
 
-__all__ = ["NdjsonResponse", "disconnected", "document", "line_safe", "packed", "unpacked"]
+__all__ = ["NdjsonResponse", "disconnected", "document", "document_form", "line_safe", "packed", "unpacked", "written"]
 
+READING: Final = frozenset({"GET", "HEAD"})
 _LINE_ENDS: Final = tuple((end.encode(), b"\\u%04x" % ord(end)) for end in ("\x85", "\u2028", "\u2029"))
 _NDJSON_HEADERS: Final = [(b"content-type", b"application/x-ndjson"), (b"vary", b"Accept")]
 
@@ -24,9 +26,30 @@ def document(
 ) -> Response:
     """A JSON document, or the same as msgpack where the client asks for that."""
     headers = {"Vary": "Accept", **(headers or {})}
-    if form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK)) is Form.MSGPACK:
+    if document_form(request) is Form.MSGPACK:
         return Response(packed(value), status, headers, Form.MSGPACK)
     return Response(orjson.dumps(value), status, headers, Form.JSON)
+
+
+def written(request: Request, text: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The same of a document that is at hand as a JSON text."""
+    headers = {"Vary": "Accept", **(headers or {})}
+    if document_form(request) is Form.MSGPACK:
+        return Response(packed(unpacked(text)), status, headers, Form.MSGPACK)
+    return Response(text, status, headers, Form.JSON)
+
+
+def document_form(request: Request) -> Form:
+    """JSON or msgpack. Raises Problem not-acceptable, but only where nothing was done yet.
+
+    What was written is done, and its answer may hold what is told once: it comes as JSON to whoever would rather not.
+    """
+    try:
+        return form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK))
+    except Problem:
+        if request.method in READING:
+            raise
+        return Form.JSON
 
 
 def packed(value: object) -> bytes:

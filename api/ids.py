@@ -58,11 +58,12 @@ ANY_PATH: Final[Mapping[str, Any]] = {
     "name": "id",
     "in": "path",
     "required": True,
-    "description": "Id of a feed, message or blob: percent-encoded, or as an ssb: URI",
+    "description": "Id of a feed, message or blob: percent-encoded, as an ssb: URI, or, of what is here, as bare "
+    "URL-safe base64",
     "schema": {
         "type": "string",
         "pattern": f"^(?:@{_DATA % '+/'}[.]ed25519|[%&]{_DATA % '+/'}[.]sha256|"
-        f"ssb:(?://)?(?:feed|message|blob)[/:][a-z0-9-]+[/:]{_DATA % '_-'})$",
+        f"{_DATA % '_-'}?|ssb:(?://)?(?:feed|message|blob)[/:][a-z0-9-]+[/:]{_DATA % '_-'})$",
         "examples": ["@6CAxOI3f+LUOVrbAl0IemqiS7ATpQvr9Mdw9LC4+Uv0=.ed25519"],
     },
 }

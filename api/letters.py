@@ -6,9 +6,8 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import packed, unpacked
+from api.answers import written
 from api.errors import Problem
-from api.negotiation import Form, form
 from api.paging import Chunk, Fetch, Mark, is_descending
 from api.parameters import Parameter, flag, text
 from api.services import Services, services_of
@@ -70,9 +69,7 @@ def opened_for(request: Request, services: Services, entry: Entry) -> OpenedEntr
 
 def letter_answer(request: Request, message: bytes) -> Response:
     """One message that may be in plain: whatever it is, a key that comes later may change it, so it is not kept."""
-    if form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK)) is Form.MSGPACK:
-        return Response(packed(unpacked(message)), headers=NO_STORE, media_type=Form.MSGPACK)
-    return Response(message, headers=NO_STORE, media_type=Form.JSON)
+    return written(request, message, headers=NO_STORE)
 
 
 def _released(request: Request) -> str | None:

@@ -1,14 +1,14 @@
 """How every route that publishes does it: measured first if wanted, at most once a key, only on the expected tip."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import document
+from api.answers import document, written
 from api.bodies import Body, read_object
 from api.drafts import measure
 from api.errors import Problem
@@ -25,19 +25,30 @@ from feeds.message import JsonObject, JsonValue
 
 __all__ = ["PUBLISHED", "Compose", "Letter", "publish", "takes"]
 
-_SEQUENCE: Final = r'^(?:"([0-9]{1,16})"|([0-9]{1,16})|[*])$'
+_TAG: Final = r'(?:W/)?"[!#-~\x80-\xff]*"'
+_TAGS: Final = rf"^(?:[*]|[0-9]{{1,16}}|{_TAG}(?:[ \t]*,[ \t]*{_TAG})*)$"
+_sequences: Final = re.compile(r'(?<!W/)"([0-9]{1,16})"').findall
 
 
-def _sequence() -> Reading[int | None]:
-    """The sequence in an If-Match header; None for `*`, which every feed matches."""
+class Sequences(NamedTuple):
+    """What an If-Match header names: any sequence (`*`), or one of some. A weak tag, or another text, is none."""
 
-    def read(given: str) -> int | None:
-        match = re.match(_SEQUENCE, given.strip())
-        if match is None:
+    any: bool
+    named: tuple[int, ...] = ()
+
+
+def _sequence() -> Reading[Sequences]:
+    """The tags in an If-Match header; a number alone is taken for one."""
+
+    def read(given: str) -> Sequences:
+        given = given.strip()
+        if re.match(_TAGS, given) is None:
             raise Unfit('must be the sequence of our latest message: "17"')
-        return None if match[0] == "*" else int(match[1] or match[2])
+        if given == "*":
+            return Sequences(any=True)
+        return Sequences(any=False, named=tuple(map(int, [given] if given.isdecimal() else _sequences(given))))
 
-    return Reading(read, {"type": "string", "pattern": _SEQUENCE})
+    return Reading(read, {"type": "string", "pattern": _TAGS})
 
 
 DRY_RUN: Final = Parameter("dry_run", flag(), "Measure the message without signing it")
@@ -47,7 +58,9 @@ IDEMPOTENCY_KEY: Final = Parameter(
 IF_MATCH: Final = Parameter(
     "If-Match", _sequence(), 'Publish only while our feed is at this sequence: `"17"`', "header"
 )
-PUBLISHED: Final = also(201, Message, "Signed and stored") | also(200, DryRun, "With dry_run: what it would be")
+PUBLISHED: Final = also(201, Message, "Signed and stored", Form.MSGPACK) | also(
+    200, DryRun, "With dry_run: what it would be", Form.MSGPACK
+)
 
 
 class Letter(NamedTuple):
@@ -78,26 +91,42 @@ async def publish(request: Request, compose: Compose) -> Response:
         return document(request, measure(services, content, recps))
     if key is None:
         content, recps = await _composed(request, compose, order)
-        return _created(await services.ingest.publish(content, recps=recps, if_sequence=expected))
+        sequence = _expected(services, expected)
+        return _created(request, await services.ingest.publish(content, recps=recps, if_sequence=sequence))
     return await _publish_once(request, order, compose, expected, key)
 
 
-async def _publish_once(request: Request, order: Body, compose: Compose, expected: int | None, key: str) -> Response:
+async def _publish_once(
+    request: Request, order: Body, compose: Compose, expected: Sequences | None, key: str
+) -> Response:
     """Publish under an Idempotency-Key, or answer what was published under it before."""
     services = services_of(request)
     answers = FirstAnswers(services.database, services.now)
     first = answers.find(key, order.raw)
     if first is None:
         content, recps = await _composed(request, compose, order)
+        sequence = _expected(services, expected)
         try:
             also = answers.recorder(key, order.raw)
-            return _created(await services.ingest.publish(content, recps=recps, if_sequence=expected, also=also))
+            entry = await services.ingest.publish(content, recps=recps, if_sequence=sequence, also=also)
+            return _created(request, entry)
         except KeyTaken:
             first = answers.find(key, order.raw)
     published = None if first is None else await services.log.get(first)
     if published is None:
         raise Problem("message-not-found", "The message that this Idempotency-Key published is no longer here.")
-    return _created(published, replayed=True)
+    return _created(request, published, {"Idempotency-Replayed": "true"})
+
+
+def _expected(services: Services, given: Sequences | None) -> int | None:
+    """The sequence at which to publish alone; the writer looks at it again, in its own turn."""
+    if given is None or given.any:
+        return None
+    at = services.log.sequence(services.me)
+    if not given.named:
+        detail = f"If-Match has no strong tag that is a sequence; our feed is at {at}."
+        raise Problem("sequence-mismatch", detail, expected=None, sequence=at)
+    return at if at in given.named else given.named[0]
 
 
 async def _composed(request: Request, compose: Compose, order: Body) -> Letter:
@@ -108,8 +137,6 @@ async def _composed(request: Request, compose: Compose, order: Body) -> Letter:
     return letter
 
 
-def _created(entry: Entry, *, replayed: bool = False) -> Response:
-    headers = {"Location": message_path(entry.id), "ETag": f'"{entry.id}"'}
-    if replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return Response(entry.as_kvt(), 201, headers, Form.JSON)
+def _created(request: Request, entry: Entry, also: Mapping[str, str] | None = None) -> Response:
+    headers = {"Location": message_path(entry.id), "ETag": f'"{entry.id}"', **(also or {})}
+    return written(request, entry.as_kvt(), status=201, headers=headers)

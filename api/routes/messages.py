@@ -12,12 +12,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import packed, unpacked
+from api.answers import document_form, unpacked, written
 from api.errors import Problem
 from api.ids import MESSAGE_PATH, any_id, feed_id, message_id, message_in
 from api.letters import PRIVATE, UNBOX, WORDS, letter_answer, letters, opened_for, wants_opened
 from api.models import Message, MessageList
-from api.negotiation import Form, form
+from api.negotiation import Form
 from api.openapi import also, describe, listing
 from api.paging import PAGE, Chunk, Mark, is_descending, list_answer
 from api.parameters import Parameter, text, whole
@@ -264,16 +264,14 @@ async def one_message(request: Request) -> Response:
     if wants_opened(request):
         opened = opened_for(request, services_of(request), entry)
         return letter_answer(request, entry.as_kvt() if opened is None else opened.as_kvt())
-    wanted = form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK))
+    wanted = document_form(request)
     headers = _cached(entry, "" if wanted is Form.JSON else ";msgpack")
     services = services_of(request)
     if entry.author == services.me:
         headers["Reported-By"] = str(services.publishing.reported(entry.sequence))
     if _unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    if wanted is Form.MSGPACK:
-        return Response(packed(unpacked(entry.as_kvt())), headers=headers, media_type=Form.MSGPACK)
-    return Response(entry.as_kvt(), headers=headers, media_type=Form.JSON)
+    return written(request, entry.as_kvt(), headers=headers)
 
 
 async def _entry(request: Request) -> Entry:

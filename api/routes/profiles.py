@@ -13,12 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import packed, unpacked
+from api.answers import written
 from api.errors import Problem
 from api.ids import FEED_PATH, feed_in, message_path
 from api.models import ContactList, GivenNameList, Message, Profile
 from api.naming import chosen
-from api.negotiation import Form, form
+from api.negotiation import Form
 from api.openapi import also, describe, listing
 from api.paging import PAGE, is_descending, list_answer, slice_of
 from api.services import Services, services_of
@@ -145,10 +145,8 @@ async def profile(request: Request) -> Response:
         raise HTTPException(405)  # what those take, the application knows
     feed = feed_in(request)
     claims = await _claims(services, feed)
-    body = as_json(_profile(services, feed, claims[:MAX_CLAIMS], truncated=len(claims) > MAX_CLAIMS)).encode()
-    if form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK)) is Form.MSGPACK:
-        return Response(packed(unpacked(body)), headers={"Vary": "Accept"}, media_type=Form.MSGPACK)
-    return Response(body, headers={"Vary": "Accept"}, media_type=Form.JSON)
+    shown = _profile(services, feed, claims[:MAX_CLAIMS], truncated=len(claims) > MAX_CLAIMS)
+    return written(request, as_json(shown).encode())
 
 
 def _profile(services: Services, feed: str, claims: Sequence[JsonObject], *, truncated: bool) -> dict[str, object]:

@@ -6,15 +6,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import packed, unpacked
+from api.answers import written
+from api.holding import is_held
 from api.models import Resolved
-from api.negotiation import Form, form
+from api.negotiation import Form
 from api.openapi import also, describe
 from api.parameters import Parameter, text
 from api.pasted import Pasted, read_pasted
 from api.services import Services, services_of
 from feeds.names import as_json
-from feeds.refs import BlobRef, FeedRef, MessageRef
 
 __all__ = ["router"]
 
@@ -36,14 +36,11 @@ async def resolve(request: Request) -> Response:
     pasted = read_pasted(given)
     if pasted.kind == "unknown" and " " in given:  # an unencoded + of an id
         pasted = read_pasted(given.strip().replace(" ", "+"))
-    body = as_json(await _resolved(services_of(request), pasted)).encode()
-    if form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK)) is Form.MSGPACK:
-        return Response(packed(unpacked(body)), headers={"Vary": "Accept"}, media_type=Form.MSGPACK)
-    return Response(body, headers={"Vary": "Accept"}, media_type=Form.JSON)
+    return written(request, as_json(await _resolved(services_of(request), pasted)).encode())
 
 
 async def _resolved(services: Services, pasted: Pasted) -> dict[str, object]:
-    held = [ref for ref in pasted.ids if await _is_held(services, ref)]
+    held = [ref for ref in pasted.ids if await is_held(services, ref)]
     ref = next(iter(held or pasted.ids), None)
     is_open = pasted.kind == "id"  # 32 bytes that may be the id of anything: what is here decides
     if is_open and not held:
@@ -58,13 +55,3 @@ async def _resolved(services: Services, pasted: Pasted) -> dict[str, object]:
         "alias": pasted.alias,
         "action": pasted.action,
     }
-
-
-async def _is_held(services: Services, ref: FeedRef | MessageRef | BlobRef) -> bool:
-    match ref:
-        case FeedRef():
-            return str(ref) == services.me or services.log.sequence(str(ref)) > 0
-        case MessageRef():
-            return await services.log.get(str(ref)) is not None
-        case BlobRef():
-            return services.blobs.has(str(ref))

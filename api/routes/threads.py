@@ -8,12 +8,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import packed, unpacked
+from api.answers import written
 from api.errors import Problem
 from api.ids import MESSAGE_PATH, message_in
 from api.models import Thread, ThreadList
 from api.muting import INCLUDE_MUTED, left_out
-from api.negotiation import Form, form
+from api.negotiation import Form
 from api.openapi import also, describe, listing
 from api.paging import CURSOR, LIMIT, Chunk, Mark, list_answer
 from api.places import mark_of, pair_in
@@ -82,15 +82,10 @@ def _summary(thread: ThreadSummary) -> bytes:
 async def one_thread(request: Request) -> Response:
     services = services_of(request)
     root = message_in(request)
-    wanted = form(request.headers.get("accept"), (Form.JSON, Form.MSGPACK))
     thread = await services.database.read(lambda connection: thread_reading.read_thread(connection, root))
     if thread is None:
         raise Problem("message-not-found", f"This node has neither {root} nor a reply to it.")
-    body = thread_document(thread, set(services.graph.blocks(services.me)))
-    headers = {"Vary": "Accept"}
-    if wanted is Form.MSGPACK:
-        return Response(packed(unpacked(body)), headers=headers, media_type=Form.MSGPACK)
-    return Response(body, headers=headers, media_type=Form.JSON)
+    return written(request, thread_document(thread, set(services.graph.blocks(services.me))))
 
 
 def thread_document(thread: thread_reading.Thread, hidden: set[str]) -> bytes:

@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import document
-from api.ids import ANY_PATH, any_id
+from api.holding import named_here
+from api.ids import ANY_PATH
 from api.models import Why
 from api.negotiation import Form
 from api.openapi import also, describe
@@ -26,4 +27,5 @@ router: Final = APIRouter(prefix="/v1/why", tags=["replication"])
 )
 async def why(request: Request) -> Response:
     services = services_of(request)
-    return document(request, await services.explainer.why(any_id(request.path_params["id"].partition("?")[0])))
+    id = await named_here(services, request.path_params["id"].partition("?")[0])
+    return document(request, await services.explainer.why(id))

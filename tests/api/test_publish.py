@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -238,7 +239,33 @@ async def test_if_match_publishes_only_on_the_expected_tip(api: Api) -> None:
     assert api.store.log.position == 4
 
 
-@pytest.mark.parametrize("value", ["", 'W/"1"', '"x"', '"1", "2"', '"-1"', '"' + "1" * 17 + '"', '"1', "١"])
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        ('"1"', 201),
+        ('"7", "1"', 201),
+        ('W/"3",\t"1"', 201),
+        ('"x", "1"', 201),
+        ('W/"1"', 412),
+        ('"x"', 412),
+        ('""', 412),
+        ('"-1"', 412),
+        ('"' + "1" * 17 + '"', 412),
+        ('"0", "2"', 412),
+    ],
+)
+async def test_if_match_compares_tags_as_http_does(api: Api, value: str, status: int) -> None:
+    """Any of several will do; a weak one, or one that is no sequence, never does."""
+    await api.publish("first")
+    answer = await post(api, POST, **{"If-Match": value})
+    assert answer.status_code == status
+    if status == 412:
+        assert code(answer) == "sequence-mismatch"
+        assert answer.json()["sequence"] == 1
+    assert api.store.log.position == (2 if status == 201 else 1)
+
+
+@pytest.mark.parametrize("value", ["", '"1', "١", "x", '"1" "2"', '*, "1"', '"1",', "-1", "1" * 17])
 @IN_MODULE
 async def test_if_match_of_other_forms(shared: Api, value: str) -> None:
     before = shared.store.log.position
@@ -247,6 +274,36 @@ async def test_if_match_of_other_forms(shared: Api, value: str) -> None:
     assert answer.status_code == 400
     assert code(answer) == "invalid-header"
     assert shared.store.log.position == before
+
+
+async def test_what_was_published_comes_as_msgpack_too(api: Api) -> None:
+    answer = await post(api, POST, Accept="application/msgpack")
+    assert answer.status_code == 201
+    assert answer.headers["content-type"] == "application/msgpack"
+    assert answer.headers["vary"] == "Accept"
+    published = await api.client.get(answer.headers["location"])
+    assert msgspec.msgpack.decode(answer.content) == published.json()
+    measured = await api.client.post(
+        "/v1/messages?dry_run=1", json=json.loads(POST), headers={"Accept": "application/msgpack"}
+    )
+    assert msgspec.msgpack.decode(measured.content)["sequence"] == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages", {"content": {"type": "post", "text": "x"}}),
+        ("/v1/posts", {"text": "x"}),
+        ("/v1/tokens", {"name": "bot", "scopes": ["read"]}),
+        ("/v1/webhooks", {"url": "http://127.0.0.1:9/"}),
+    ],
+)
+async def test_what_is_done_is_told_whatever_was_accepted(api: Api, path: str, body: dict[str, object]) -> None:
+    """Refusing the form of an answer after the deed would lose a secret that is shown once, or publish twice."""
+    answer = await api.client.post(path, json=body, headers={"Accept": "text/html"})
+    assert answer.status_code == 201
+    assert answer.headers["content-type"] == "application/json"
+    assert (await api.client.get("/v1/whoami", headers={"Accept": "text/html"})).status_code == 406
 
 
 async def test_a_dry_run_measures_what_publishing_makes(api: Api) -> None:

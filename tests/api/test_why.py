@@ -35,3 +35,14 @@ async def test_every_kind_of_id(shared: Api, spelling: str, id: str) -> None:
 @IN_MODULE
 async def test_what_is_no_id(shared: Api, text: str) -> None:
     assert code(await shared.client.get(f"/v1/why/{text}")) == "invalid-id"
+
+
+async def test_a_bare_id_is_of_what_is_here(api: Api) -> None:
+    """It does not say its kind: what the node has decides."""
+    (message,) = await api.publish("hello")
+    blob = (await api.client.post("/v1/blobs", content=b"blob")).json()["id"]
+    me = (await api.client.get("/v1/whoami")).json()["id"]
+    for id in (message, blob, me):
+        bare = id[1:].partition(".")[0].replace("+", "-").replace("/", "_")
+        for spelling in (bare, quote(bare), bare.rstrip("=")):
+            assert (await api.client.get(f"/v1/why/{spelling}")).json()["id"] == id
