@@ -295,6 +295,28 @@ class MessageList(Shape):
     next: str | None = Field(description="Cursor of the next page, null at the end")
 
 
+class EarlyMeta(Shape):
+    """That a message is no part of its feed here yet; with what its author's early messages say of themselves."""
+
+    early: Literal[True]
+    name: str | None = Field(default=None, description="Only while nobody else here names the feed")
+    image: str | None = Field(default=None, description="Likewise")
+
+
+class EarlyMessage(Shape):
+    """A message whose signature was checked, and whose place in its feed was not."""
+
+    key: str = Field(description="Message id")
+    value: dict[str, Any] = Field(description="The signed object, in its signed key order and number spelling")
+    timestamp: int = Field(description="When this node received it: milliseconds since 1970")
+    meta: EarlyMeta
+
+
+class EarlyMessageList(Shape):
+    items: list[EarlyMessage]
+    next: str | None = Field(description="Cursor of the next page, null at the end")
+
+
 class Content(BaseModel):
     """A content: any members beside its type."""
 

@@ -58,6 +58,7 @@ GET /v1/threads
 GET /v1/threads/{id}
 GET /v1/timelines/home
 GET /v1/timelines/public
+GET /v1/timelines/early
 GET /v1/timelines/mentions
 GET /v1/timelines/channels/{name}
 GET /v1/channels

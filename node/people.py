@@ -43,6 +43,10 @@ class People:
         if wanted:
             self._names |= self._node.names(wanted)
 
+    def called(self, feed: str, name: str) -> None:
+        """A feed that nobody names calls itself so in a message that came early."""
+        self._names[feed] = {"id": feed, "name": name, "from": "self"}
+
     def forget(self, feed: str) -> None:
         """A name may have changed."""
         self._names.pop(feed, None)

@@ -209,6 +209,8 @@ async def _open_replicator(store: Store, config: Config, keypair: Keypair, clock
         own=store.publishing,
         budgets=_budgets(config),
         limits=config.limits,
+        early=store.early,
+        want_blobs=store.blobs.want_all,
     )
 
 

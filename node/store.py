@@ -14,6 +14,7 @@ from api.tokens import TOKENS
 from api.webhook_store import WEBHOOKS
 from feeds.blobs import BLOBS, BlobLimits, Blobs
 from feeds.database import Database
+from feeds.early_posts import EARLY_POSTS, EarlyPosts
 from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
 from feeds.formats.registry import format_of_feed
@@ -48,7 +49,7 @@ from replication.room_membership import ROOMS
 
 log = logging.getLogger("node.store")
 
-COMPONENTS = (FEEDS, PUBLISHING, OPENINGS, BLOBS, REPLICATION, ROOMS, IDEMPOTENCY, TOKENS, WEBHOOKS)
+COMPONENTS = (FEEDS, PUBLISHING, OPENINGS, BLOBS, EARLY_POSTS, REPLICATION, ROOMS, IDEMPOTENCY, TOKENS, WEBHOOKS)
 RETRY_VIEWS = 60.0
 
 
@@ -67,6 +68,7 @@ class Store:
     mailbox: Mailbox
     publishing: Publishing
     own_format: FeedFormat
+    early: EarlyPosts
 
 
 @asynccontextmanager
@@ -97,6 +99,7 @@ async def open_store(
         live = Live(receive_log.position)
         own_format = format_of_feed(keypair.id)
         mark = MarkKeeper(path.parent, keypair.id)
+        early = await EarlyPosts.open(database, receive_log, own_format, hmac_key=hmac_key, now=now)
         publisher = Publisher(keypair, own_format, hmac_key=hmac_key, mark=mark)
         publishing = await Publishing.open(
             path.parent, database, receive_log, publisher, mark, now=monotonic, wall=now, own_pubs=own_pubs
@@ -117,7 +120,18 @@ async def open_store(
         catching_up = asyncio.create_task(_catch_up(indexer, ingest, mailbox, live), name="views catch up")
         try:
             yield Store(
-                database, receive_log, live, ingest, indexer, graph, blobs, bundles, mailbox, publishing, own_format
+                database,
+                receive_log,
+                live,
+                ingest,
+                indexer,
+                graph,
+                blobs,
+                bundles,
+                mailbox,
+                publishing,
+                own_format,
+                early,
             )
         finally:
             catching_up.cancel()

@@ -76,8 +76,11 @@ def branches(content: Any) -> list[str]:
 
 
 def _tags(message: Mapping[str, Any], content: Any) -> Iterator[str]:
-    if "meta" in message:
+    meta = message.get("meta", {})
+    if meta.get("private"):
         yield "private"
+    if meta.get("early"):
+        yield "early, its history is on its way"
     if not isinstance(content, dict) or content.get("type") == "channel":
         return
     if isinstance(channel := content.get("channel"), str) and channel:

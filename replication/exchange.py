@@ -104,8 +104,8 @@ class Exchange:
         await self._session(duplex, client=False)
 
     def history_called(self) -> None:
-        """The peer asked us for a history stream, so it may have no EBT."""
-        if not self._connection.is_client and not self._fall_back:
+        """The peer asked us for a history stream, so it may have no EBT, unless that runs already."""
+        if not self._connection.is_client and not self._fall_back and not self._sessions:
             self._fall_back = True
             self._changed.set()
 
@@ -190,6 +190,12 @@ class Exchange:
             self._fetcher = None
 
     # ---- verdicts
+
+    def delivered_invalid(self, feed: str, reason: str) -> None:
+        """What the peer gave beside its streams of feeds is invalid."""
+        logger.info("message of %s from %s refused: %s", feed, self.peer, reason)
+        self._on_rejected(feed, reason)
+        self._blame(feed)
 
     def _reported(self, batch: Sequence[bytes], report: AddReport) -> None:
         self._on_texts(batch)

@@ -8,7 +8,7 @@ are one change.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from feeds.blobs import BlobTotals
 from feeds.database import Database
+from feeds.early_posts import EarlyPosts
 from feeds.errors import InvalidMessage, StoreError
 from feeds.formats.base import FeedFormat
 from feeds.ingest import Ingest
@@ -25,6 +26,8 @@ from feeds.views.social_graph import SocialGraph
 from replication import policy as policies
 from replication import progress
 from replication.budget import Budgets, Spending
+from replication.early_fetch import EarlyFetch, WantBlobs
+from replication.early_posts import EARLY_HOPS
 from replication.ebt.driver import EbtDriver, OwnFeed
 from replication.ebt.remembered import RememberedClocks
 from replication.ebt.state import EbtState
@@ -75,6 +78,8 @@ class Replicator:
         limits: Limits,
         own: OwnFeed | None = None,
         budgets: Budgets | None = None,
+        early: EarlyPosts | None = None,
+        want_blobs: WantBlobs | None = None,
     ) -> None:
         self.me = me
         self.growth = Growth(log, live)
@@ -113,6 +118,18 @@ class Replicator:
             now=clocks.now,
             own=None if own is None else (me, own),
         )
+        self._early = None if early is None else self._early_fetch(early, want_blobs)
+
+    def _early_fetch(self, early: EarlyPosts, want_blobs: WantBlobs | None) -> EarlyFetch:
+        return EarlyFetch(
+            early,
+            state=self.ebt.state,
+            near=self._near_from,
+            wanted=lambda feed: feed in self._policy.wanted and feed != self.me,
+            hop_of=self.hop_of,
+            on_texts=self._spend,
+            want_blobs=want_blobs,
+        )
 
     @classmethod
     async def open(
@@ -130,8 +147,14 @@ class Replicator:
         limits: Limits = DEFAULT_LIMITS,
         own: OwnFeed | None = None,
         budgets: Budgets | None = None,
+        early: EarlyPosts | None = None,
+        want_blobs: WantBlobs | None = None,
     ) -> "Replicator":
-        """Load the requests made by hand and work out the first policy. own -- who watches over our own feed."""
+        """Load the requests made by hand and work out the first policy.
+
+        own -- who watches over our own feed; early -- where posts are held that come before their history, with
+        `want_blobs` for what they show; None: they are not asked for.
+        """
         requests = await database.read(
             lambda connection: dict(connection.execute("SELECT feed, replicate FROM feed_request"))
         )
@@ -149,6 +172,8 @@ class Replicator:
             limits=limits,
             own=own,
             budgets=budgets,
+            early=early,
+            want_blobs=want_blobs,
         )
         await replicator._load_spending()
         replicator._begin()
@@ -174,6 +199,8 @@ class Replicator:
                 group.create_task(self.ebt.run(), name="EBT")
                 group.create_task(self._follow_graph(), name="policy")
                 group.create_task(self._measure(), name="rate")
+                if self._early is not None:
+                    group.create_task(self._early.run(), name="early posts")
         finally:
             unsubscribe()
 
@@ -203,10 +230,15 @@ class Replicator:
             on_rejected=lambda feed, reason: self._note_failure(feed, Failure(reason, peer, self._wall_ms())),
         )
         self._exchanges[connection] = exchange
+        beside = None
+        if self._early is not None:
+            beside = asyncio.create_task(self._early.attend(connection, peer, exchange.delivered_invalid))
         try:
             await exchange.run()
         finally:
             del self._exchanges[connection]
+            if beside is not None:
+                beside.cancel()
 
     def exchange_of(self, connection: RpcConnection) -> Exchange | None:
         """The exchange over a connection; None for a local caller."""
@@ -328,6 +360,17 @@ class Replicator:
         if self.spending.peer_spent(peer):
             return []
         return [feed for feed in self.wanted if feed not in self._paused and self.may_serve(feed, peer)]
+
+    def _near_from(self, peer: str) -> Iterator[str]:
+        """Feeds of others whose newest posts may be asked of a peer before their history, nearest first."""
+        if self.spending.peer_spent(peer):
+            return
+        for feed in self.wanted:
+            hop = self.hop_of(feed)
+            if hop > EARLY_HOPS:
+                return
+            if hop and feed not in self._paused:
+                yield feed
 
     # ---- budgets
 

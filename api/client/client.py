@@ -25,6 +25,7 @@ from api.client.shapes import (
     ConsumedAlias,
     Deleted,
     DryRun,
+    EarlyMessage,
     Feed,
     Found,
     Info,
@@ -246,6 +247,12 @@ class Client:
     def public(self, *, limit: int | None = None, replies: bool = True) -> Iterator[Message]:
         """Posts of everybody, the newest first."""
         return self._list("/v1/timelines/public", {"replies": replies}, limit)
+
+    def early(
+        self, *, limit: int | None = None, replies: bool = True, followed: bool = False
+    ) -> Iterator[EarlyMessage]:
+        """The newest posts of feeds whose history is still on its way; followed -- only of those that we follow."""
+        return self._list("/v1/timelines/early", {"replies": replies, "followed": followed}, limit)
 
     def mentions(self, *, limit: int | None = None) -> Iterator[Message]:
         """What mentions us, the newest first."""

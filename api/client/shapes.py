@@ -10,6 +10,8 @@ __all__ = [
     "ConsumedAlias",
     "Deleted",
     "DryRun",
+    "EarlyMessage",
+    "EarlyMeta",
     "Feed",
     "Found",
     "GivenName",
@@ -99,6 +101,21 @@ class Message(TypedDict):
     value: dict[str, Any]
     timestamp: int
     meta: NotRequired[MessageMeta]
+
+
+class EarlyMeta(TypedDict):
+    early: Literal[True]
+    name: NotRequired[str]
+    image: NotRequired[str]
+
+
+class EarlyMessage(TypedDict):
+    """A message whose signature the node checked, and not its place in the feed, which is still on its way."""
+
+    key: str
+    value: dict[str, Any]
+    timestamp: int
+    meta: EarlyMeta
 
 
 class DryRun(TypedDict):

@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.models import ChannelList, MessageList, TypeList
+from api.models import ChannelList, EarlyMessageList, MessageList, TypeList
 from api.muting import INCLUDE_MUTED, left_out
 from api.openapi import describe, listing
 from api.paging import NEWEST_FIRST, PAGE, Chunk, Mark, is_descending, list_answer, slice_of
@@ -21,10 +21,14 @@ from api.parameters import Parameter, flag
 from api.places import mark_of, pair_in
 from api.selection import has_link
 from api.services import Services, services_of
+from feeds import early_posts
 from feeds.conversation import normalise_channel
+from feeds.early_posts import EarlyPost
+from feeds.formats.registry import format_of_feed
 from feeds.log import entries_at
 from feeds.views import channels, links, message_types, timeline
 from feeds.views.placing import Spot
+from feeds.views.profiles import said_of
 from feeds.views.timeline import Page
 
 __all__ = ["router"]
@@ -32,6 +36,7 @@ __all__ = ["router"]
 router: Final = APIRouter(tags=["timelines"])
 
 REPLIES: Final = Parameter("replies", flag(), "0 leaves replies out; they are in if not given")
+FOLLOWED: Final = Parameter("followed", flag(), "1: only of feeds that we follow")
 MENTIONS_LIMIT: Final = 50_000
 """Newest mentions that are put in order of time."""
 _CHANNEL_PATH: Final = {
@@ -78,6 +83,51 @@ async def _posts(request: Request, *, only: list[str] | None) -> Response:
         )
 
     return await _answer(request, read, name="public" if only is None else "home")
+
+
+@router.get(
+    "/v1/timelines/early",
+    summary="The newest posts of feeds whose history is still on its way",
+    responses=listing(EarlyMessageList, "A page of posts"),
+    openapi_extra=describe(FOLLOWED, REPLIES, INCLUDE_MUTED, *NEWEST_FIRST),
+)
+async def early(request: Request) -> Response:
+    services = services_of(request)
+    followed = services.graph.follows(services.me) if FOLLOWED.of(request) else None
+    hidden, replies = left_out(request), REPLIES.of(request) is not False
+    descending = is_descending(request, newest_first=True)
+
+    async def fetch(mark: Mark | None, limit: int) -> Chunk:
+        def job(connection: sqlite3.Connection) -> Chunk:
+            posts, following = early_posts.page(
+                connection,
+                pair_in(mark),
+                limit,
+                only=followed,
+                without=hidden,
+                replies=replies,
+                descending=descending,
+            )
+            words = _words(connection, {post.author for post in posts}, services.me)
+            return Chunk([_early(post, words) for post in posts], mark_of(following))
+
+        return await services.database.read(job)
+
+    return await list_answer(request, fetch, name="early", kind=str, newest_first=True)
+
+
+def _words(connection: sqlite3.Connection, authors: set[str], me: str) -> dict[str, dict[str, str]]:
+    """The name and image that early messages give to authors who have none by any other."""
+    found = early_posts.own_words(connection, authors, format_of_feed(me))
+    for field in ("name", "image"):
+        for feed in said_of(connection, found, field):
+            found[feed].pop(field, None)
+    return found
+
+
+def _early(post: EarlyPost, words: dict[str, dict[str, str]]) -> bytes:
+    meta = orjson.dumps({"early": True, **words.get(post.author, {})})
+    return b'{"key":"%b","value":%b,"timestamp":%d,"meta":%b}' % (post.id.encode(), post.text, post.received, meta)
 
 
 @router.get(

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from heapq import merge
 from itertools import islice
 from typing import Any
 
@@ -50,9 +51,15 @@ def _timeline(here: Local, limit: int) -> Iterable[Any]:
     if more:
         raise UsageError("usage: sbot read [home|public|mentions|private|#CHANNEL|channel NAME|WHO]")
     if name == "home":
-        return here.node.home(limit=limit, replies=replies)
+        return _with_early(
+            here,
+            here.node.home(limit=limit, replies=replies),
+            here.node.early(limit=limit, replies=replies, followed=True),
+        )
     if name == "public":
-        return here.node.public(limit=limit, replies=replies)
+        return _with_early(
+            here, here.node.public(limit=limit, replies=replies), here.node.early(limit=limit, replies=replies)
+        )
     if name == "mentions":
         return here.node.mentions(limit=limit)
     if name == "private":
@@ -60,6 +67,18 @@ def _timeline(here: Local, limit: int) -> Iterable[Any]:
     if name.startswith("#"):
         return here.node.channel(name[1:], limit=limit)
     return here.node.messages(author=here.people.find(name), type="post", order="desc", limit=limit)
+
+
+def _with_early(here: Local, posts: Iterator[Any], early: Iterator[Any]) -> Iterator[Any]:
+    """A timeline with the posts among it that came before their history, each once."""
+    seen: set[str] = set()
+    for message in merge(posts, early, key=written, reverse=True):
+        if message["key"] in seen:  # its history came between the two answers
+            continue
+        seen.add(message["key"])
+        if name := message.get("meta", {}).get("name"):
+            here.people.called(message["value"]["author"], name)
+        yield message
 
 
 def _moment(text: str | None) -> float | None:

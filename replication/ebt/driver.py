@@ -148,6 +148,11 @@ class EbtDriver:
         """Whether an EBT stream with the peer is open."""
         return peer in self._sessions
 
+    def covers(self, peer: str, feed: str) -> bool:
+        """Whether a feed goes to the peer by EBT, as far as the peer wants it."""
+        pair = self.state.feed_status(feed).peers.get(peer) if self.has_session(peer) else None
+        return pair is not None and pair.claim is not None and pair.claim >= 0
+
     async def without_session(self, peer: str) -> None:
         """Wait until no EBT stream with the peer is open."""
         while (session := self._sessions.get(peer)) is not None:

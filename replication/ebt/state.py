@@ -41,7 +41,7 @@ limits    Values outside -1..2**31-1 and keys that are no feed ids are skipped; 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from replication.ebt import status
@@ -469,6 +469,28 @@ class EbtState:
         claims = [] if f is None else [table.claims[f] for table in self._peers.values() if table.claims[f] >= 0]
         claims += [table.heard_of[feed] for table in self._peers.values() if feed in table.heard_of]
         return max(claims, default=None)
+
+    def ahead(self, peer: str, feeds: Iterable[str]) -> Iterator[tuple[str, int, int]]:
+        """Which of some feeds ``peer`` may be asked for and claims more of: the feed, what we hold, what it claims."""
+        table, known = self._peers.get(peer), self._feeds
+        if table is None:
+            return
+        for feed in feeds:
+            f = known.index.get(feed)
+            if f is None or known.flags[f] & FORKED or table.flags[f] & (BLOCKED | BANNED):
+                continue
+            claim = table.claims[f]
+            if claim == UNKNOWN:
+                claim = table.heard_of.get(feed, UNKNOWN)  # it spoke of the feed before we wanted it
+            if claim > known.local[f]:
+                yield feed, known.local[f], claim
+
+    def mentioned(self, peer: str) -> int:
+        """How many feeds ``peer`` replicates, as far as it said."""
+        table = self._peers.get(peer)
+        if table is None:
+            return 0
+        return sum(1 for claim in table.claims if claim >= 0) + len(table.heard_of)
 
     def missing(self, feeds: Iterable[str]) -> int:
         """How many messages of these feeds connected peers claim beyond ours; forked ones do not count."""

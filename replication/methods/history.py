@@ -42,11 +42,17 @@ def methods(services: MethodServices, limits: Limits = DEFAULT_LIMITS) -> list[M
             await HistorySender(services.log, replicator.growth, request, out, turn=turn, allowed=allowed).run()
 
     async def create_history_stream(caller: Caller, args: list[JsonValue], out: Sink) -> None:
-        """A feed from a sequence on. Nothing is sent to whom the feed's owner or we block: the stream just ends."""
+        """A feed from a sequence on. Nothing is sent to whom the feed's owner or we block: the stream just ends.
+
+        ssb-server asks for live streams of all its feeds beside EBT; what EBT brings it is not sent a second time.
+        """
+        request = history_request(args)
         exchange = replicator.exchange_of(caller.connection)
         if exchange is not None:
             exchange.history_called()
-        await serve(caller, history_request(args), out)
+            while request.live and replicator.ebt.covers(exchange.peer, request.feed):
+                await replicator.ebt.without_session(exchange.peer)
+        await serve(caller, request, out)
 
     async def create_user_stream(caller: Caller, args: list[JsonValue], out: Sink) -> None:
         """A feed between two sequences."""

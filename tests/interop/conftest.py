@@ -96,11 +96,13 @@ class Lab:
         await program.start()
         return program
 
-    async def relay(self, address: str, *, cut_after: int | None = None) -> tuple[Relay, str]:
+    async def relay(
+        self, address: str, *, cut_after: int | None = None, per_second: int | None = None
+    ) -> tuple[Relay, str]:
         """A relay in front of the node at `address`, and the address through it."""
         transport, _, rest = address.partition("~")
         host, port = transport.split(":")[1:]
-        relay = Relay(int(port), cut_after=cut_after)
+        relay = Relay(int(port), cut_after=cut_after, per_second=per_second)
         self._ends.append(relay.close)
         return relay, f"net:{host}:{await relay.open()}~{rest}"
 

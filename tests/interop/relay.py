@@ -1,15 +1,17 @@
-"""A TCP relay on loopback that counts bytes and can cut a connection in the middle."""
+"""A TCP relay on loopback that counts bytes, and can cut a connection in the middle or be slow."""
 
 import asyncio
 import contextlib
 
 
 class Relay:
-    """Passes bytes between whoever connects to `port` and the target. `cut_after` bytes from the target it aborts."""
+    """Passes bytes between whoever connects to `port` and the target. `cut_after` bytes from the target it aborts;
+    `per_second` bytes from the target are let through, if given."""
 
-    def __init__(self, target_port: int, *, cut_after: int | None = None) -> None:
+    def __init__(self, target_port: int, *, cut_after: int | None = None, per_second: int | None = None) -> None:
         self._target_port = target_port
         self._cut_after = cut_after
+        self._per_second = per_second
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
         self.from_target = 0
@@ -59,8 +61,10 @@ class Relay:
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, incoming: bool) -> None:
         with contextlib.suppress(ConnectionError):
-            while data := await source.read(65536):
+            while data := await source.read(65536 if self._per_second is None else 8192):
                 if incoming:
+                    if self._per_second is not None:
+                        await asyncio.sleep(len(data) / self._per_second)
                     async with self._passed:
                         self.from_target += len(data)
                         self._passed.notify_all()

@@ -20,6 +20,7 @@ from api.webhook_schedule import Patience
 from api.webhook_store import WEBHOOKS
 from api.webhooks import Webhooks
 from feeds.blobs import BLOBS, BlobLimits, Blobs, BlobTotals
+from feeds.early_posts import EARLY_POSTS
 from feeds.errors import FeedsError, SequenceMismatch
 from feeds.message import JsonValue
 from replication.address import Address
@@ -305,7 +306,7 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
     """A node's HTTP side over the store in a folder."""
     clock = Ticking()
     async with open_store(
-        folder, components=[REPLICATION, ROOMS, IDEMPOTENCY, TOKENS, WEBHOOKS, BLOBS], now=clock
+        folder, components=[REPLICATION, ROOMS, IDEMPOTENCY, TOKENS, WEBHOOKS, BLOBS, EARLY_POSTS], now=clock
     ) as store:
         peers, replication, methods = FakePeers(), FakeReplication(), MethodTable()
         blobs = await Blobs.open(folder / "blobs", store.database, now=clock, limits=BlobLimits(max_size=BLOB_SIZE))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feeds.blobs import BLOBS, Blobs
+from feeds.early_posts import EARLY_POSTS, EarlyPosts
 from feeds.formats.registry import format_of_feed
 from feeds.keys import Keypair
 from feeds.message import JsonObject
@@ -54,6 +55,7 @@ class Node:
     blob_exchange: BlobExchange
     inviting: Inviting
     rooms: Rooms
+    early: EarlyPosts
 
     @property
     def id(self) -> str:
@@ -115,7 +117,11 @@ async def open_node(
     clocks = clocks or Clocks(now=time.monotonic, wall=time.time, random=random.Random(name).random)
     path = folder / name
     path.mkdir(exist_ok=True)
-    async with open_store(path, own=keypair, components=[REPLICATION, ROOMS, BLOBS], now=time.time) as store:
+    async with open_store(
+        path, own=keypair, components=[REPLICATION, ROOMS, BLOBS, EARLY_POSTS], now=time.time
+    ) as store:
+        blobs = await Blobs.open(path / "blobs", store.database, now=clocks.wall)
+        early = await EarlyPosts.open(store.database, store.log, format_of_feed(keypair.id), now=clocks.wall)
         replicator = await Replicator.open(
             keypair.id,
             database=store.database,
@@ -128,10 +134,11 @@ async def open_node(
             max_hops=hops,
             limits=limits,
             budgets=budgets,
+            early=None if only_messages else early,
+            want_blobs=blobs.want_all,
         )
         book = AddressBook(store.database, clocks.wall)
         await book.load()
-        blobs = await Blobs.open(path / "blobs", store.database, now=clocks.wall)
         blob_exchange = BlobExchange(
             blobs,
             database=store.database,
@@ -209,6 +216,7 @@ async def open_node(
             blob_exchange,
             inviting,
             rooms,
+            early,
         )
         parts = [replicator.run(), blob_exchange.run(), *([] if only_messages else [rooms.run()])]
         running = [asyncio.create_task(part) for part in parts]
