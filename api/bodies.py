@@ -135,4 +135,4 @@ def body_timeout(seconds: float) -> Problem:
 
 def _too_large(limit: int) -> Problem:
     detail = f"A body here may have at most {limit} bytes."
-    return Problem("body-too-large", detail, headers={"Connection": "close"}, limit=limit)
+    return Problem("body-too-large", detail, limit=limit)

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 __all__ = ["ByteRange", "Unsatisfiable", "wanted_range"]
 
-_RANGE: Final = re.compile(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE)
+_RANGE: Final = re.compile(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,40})\s*", re.IGNORECASE)
 
 
 class ByteRange(NamedTuple):

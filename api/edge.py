@@ -5,6 +5,8 @@ Plain ASGI, because a middleware with a task group of its own would buffer strea
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -13,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.auth import Access
 from api.errors import Problem, ProblemResponse, problem_of
 
-__all__ = ["Edge"]
+__all__ = ["Edge", "on_the_wire"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,21 @@ def instance(scope: Scope) -> str:
     return raw.decode("ascii", "replace")
 
 
+def on_the_wire(problem: Problem, asked: str) -> bytes:
+    """A whole answer for what never became a request, after which the connection is closed."""
+    answer = ProblemResponse(problem, asked)
+    status = HTTPStatus(answer.status_code)
+    lines = b"".join(b"%b: %b\r\n" % header for header in _with_ours(answer.raw_headers))
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\n".encode()
+    return head + lines + b"\r\n" + bytes(answer.body)
+
+
+def _with_ours(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    headers = list(headers)
+    present = {name for name, _ in headers}
+    return [*headers, *(pair for pair in _HEADERS if pair[0] not in present)]
+
+
 class _HeadAnswered(Exception):
     """The headers of an endless answer are sent, which is all that HEAD wants."""
 
@@ -104,9 +121,7 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = message["headers"]
-            present = {name for name, _ in headers}
-            message = {**message, "headers": [*headers, *(pair for pair in _HEADERS if pair[0] not in present)]}
+            message = {**message, "headers": _with_ours(message["headers"])}
             self.started = True
             self.status = message["status"]
             await self._send(message)

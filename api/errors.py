@@ -51,6 +51,7 @@ class Kind:
 
 
 KINDS: Final[Mapping[str, Kind]] = {
+    "invalid-request": Kind(400, "This is no HTTP request"),
     "invalid-json": Kind(400, "The body is not JSON"),
     "invalid-id": Kind(400, "Not an id"),
     "invalid-address": Kind(400, "Not a peer address"),

@@ -9,11 +9,14 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.flow_control import FlowControl
+
+from api.edge import on_the_wire
+from api.errors import Problem
 
 __all__ = ["HEAD_TIMEOUT", "KEEP_ALIVE", "STALL_TIMEOUT", "HttpServer", "bind", "parser_protocols"]
 
@@ -28,6 +31,9 @@ HEAD_SIZE: Final = 64 * 1024
 DRAINED: Final = 8 * 1024 * 1024
 """Bytes of a body that are read and thrown away after its request was refused, so that the refusal can be read."""
 BACKLOG: Final = 512
+UNREADABLE: Final = on_the_wire(
+    Problem("invalid-request", "The node cannot read this as an HTTP request, or its head is too long."), "/"
+)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -178,6 +184,17 @@ class _Patient(asyncio.Protocol):
             self.transport.abort()
         else:
             self._await_head()
+
+    def on_response_complete(self) -> None:
+        cast("Any", super()).on_response_complete()
+        if self.cycle.more_body and not self.transport.is_closing():
+            # Closed now, what is still on its way would make the kernel take the answer back from the client's hands.
+            self._await_head()
+
+    def send_400_response(self, _: str) -> None:
+        """uvicorn's own answer to what it cannot read, as a problem like all others."""
+        self.transport.write(UNREADABLE)
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._head_timer, self._stall_timer):

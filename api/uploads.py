@@ -86,9 +86,9 @@ async def _pieces(request: Request, settings: HttpSettings) -> AsyncIterator[byt
 def too_large(limit: int) -> Problem:
     """The problem of a file that is too long."""
     detail = f"A blob may have at most {limit} bytes."
-    return Problem("blob-too-large", detail, headers={"Connection": "close"}, limit=limit)
+    return Problem("blob-too-large", detail, limit=limit)
 
 
 def _wrong_form(reason: str) -> Problem:
     detail = f"The form cannot be read: {reason}."
-    return Problem("invalid-body", detail, headers={"Connection": "close"}, errors=[{"pointer": "#", "detail": reason}])
+    return Problem("invalid-body", detail, errors=[{"pointer": "#", "detail": reason}])

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import http.client
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -107,6 +109,9 @@ async def test_what_is_no_request_of_ours(server: HttpServer, bytes_sent: bytes)
             answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
             answer += await asyncio.wait_for(reader.read(65536), PATIENCE)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer[:200]
+        if answer:
+            assert b"content-type: application/problem+json" in answer
+            assert b"x-content-type-options: nosniff" in answer
         assert b"Traceback" not in answer
     async with httpx.AsyncClient(base_url=server.url) as client:
         assert (await client.get("/healthz")).status_code == 200
@@ -120,6 +125,39 @@ async def test_a_body_without_end_is_cut_at_the_limit(api: Api, server: HttpServ
         assert answer.startswith(b"HTTP/1.1 413")
         await until(lambda: server.connections == 0)
     assert api.store.log.position == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "size", "code"),
+    [
+        ("/v1/blobs", "application/octet-stream", 6_000_000, "blob-too-large"),
+        ("/v1/blobs", "multipart/form-data; boundary=x", 6_000_000, "blob-too-large"),
+        ("/v1/messages", "application/json", 6_000_000, "body-too-large"),
+        ("/v1/messages", "text/html", 6_000_000, "unsupported-media-type"),
+    ],
+)
+async def test_who_sends_too_much_reads_why(
+    server: HttpServer, path: str, content_type: str, size: int, code: str
+) -> None:
+    """A client that sends all of its body before it looks for an answer, as the simple ones do."""
+    host, port = server.address
+
+    def send() -> tuple[int, bytes, int]:
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
+        try:
+            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": content_type}
+            connection.request("POST", path, bytes(size), headers)
+            refused = connection.getresponse()
+            told = refused.read()
+            connection.request("GET", "/v1/info")  # the connection goes on
+            return refused.status, told, connection.getresponse().status
+        finally:
+            connection.close()
+
+    status, told, after = await asyncio.to_thread(send)
+    assert status in (413, 415)
+    assert json.loads(told)["code"] == code
+    assert after == 200
 
 
 async def test_a_body_that_drips_on_after_its_answer_is_cut(server: HttpServer) -> None:
