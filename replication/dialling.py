@@ -117,13 +117,14 @@ class Dialling:
     # ---- addresses
 
     async def remember(self, address: str, source: str, *, auto: bool, kind: str = "", origin: str = "") -> Remembered:
-        """Keep an address; with `auto` a person picked it. Raises InvalidAddress."""
-        target, peer = self._foreign(address)
-        known = await self._book.remember(plain(target), peer, source, auto=auto, kind=kind, origin=origin)
-        if auto:
-            await self._unpause(peer)
+        """Keep an address, with all alternatives; with `auto` a person picked it. Raises InvalidAddress."""
+        found = []
+        for target, peer in [self._another(address, each) for each in self._alternatives(address)]:
+            found.append(await self._book.remember(plain(target), peer, source, auto=auto, kind=kind, origin=origin))
+            if auto:
+                await self._unpause(peer)
         self.scheduler.wake()
-        return known
+        return found[0]
 
     async def hint(self, address: str, source: str, *, kind: str, origin: str) -> bool:
         """Keep an address that somebody told us, if there is room. Raises InvalidAddress."""
@@ -174,24 +175,40 @@ class Dialling:
 
     def dialable(self, address: str) -> Address:
         """The first alternative of an address text that can be dialled. Raises InvalidAddress."""
-        for target in parse_addresses(address):
-            if target.key is not None and (target.transport == "net" or target.transport in self._diallers):
-                return target
+        return self._alternatives(address)[0]
+
+    def _alternatives(self, address: str) -> list[Address]:
+        """Those that can be dialled, at least one. Raises InvalidAddress."""
+        found = [
+            target
+            for target in parse_addresses(address)
+            if target.key is not None and (target.transport == "net" or target.transport in self._diallers)
+        ]
+        if found:
+            return found
         if any(target.transport == "onion" for target in parse_addresses(address)):
             raise InvalidAddress(f"{address}: an onion address needs a SOCKS proxy such as Tor's; name it with --socks")
         ways = " or ".join(sorted({"net", *self._diallers}))
         raise InvalidAddress(f"{address}: only {ways} addresses with a key can be dialled, as in net:HOST:PORT~shs:KEY")
 
     def _foreign(self, address: str) -> tuple[Address, str]:
-        target = self.dialable(address)
+        return self._another(address, self.dialable(address))
+
+    def _another(self, address: str, target: Address) -> tuple[Address, str]:
         assert target.key is not None
         if target.key == self._me:
             raise InvalidAddress(f"{address}: this is our own address")
         return target, target.key
 
     async def dial(self, address: str) -> PeerInfo:
-        """Connect by hand, and remember the address once it has worked."""
-        target, peer = self._foreign(address)
+        """Connect by hand, by the first of the alternatives that works, and remember that one."""
+        *others, last = [self._another(address, target) for target in self._alternatives(address)]
+        for target, peer in others:
+            with suppress(DialFailed):
+                return await self._dial_by_hand(target, peer)
+        return await self._dial_by_hand(*last)
+
+    async def _dial_by_hand(self, target: Address, peer: str) -> PeerInfo:
         connected = self._hub.connected(peer)
         if connected is not None:
             return connected

@@ -56,6 +56,21 @@ async def first(source: Source) -> Any:
     return json.loads(body.data)
 
 
+async def test_alternatives_are_tried_in_order_and_all_of_them_kept(tmp_path: Path) -> None:
+    async with open_node(tmp_path, "a") as a, open_node(tmp_path, "b") as b:
+        dead = f"net:127.0.0.1:1~shs:{b.id[1:-8]}"
+        stranger_there = b.address.partition("~")[0] + f"~shs:{key('dead').id[1:-8]}"
+        info = await a.connections.dial(f"{dead};{stranger_there};{b.address}")
+        assert (info.id, info.address) == (b.id, b.address)
+        assert [known.address for known in a.book.all()] == [b.address]  # what never worked is not kept
+        with pytest.raises(HandshakeFailed):
+            await a.connections.dial(f"net:127.0.0.1:1~shs:{key('dead').id[1:-8]};{stranger_there}")
+        with pytest.raises(InvalidAddress, match="our own"):
+            await a.connections.dial(f"{b.address};{a.address}")
+        assert (await a.connections.remember(f"{dead};{b.address}", auto=False)).address == dead
+        assert {known.address for known in a.book.all()} == {dead, b.address}
+
+
 async def test_staging_refuses_what_cannot_be_dialled(tmp_path: Path) -> None:
     async with open_node(tmp_path, "a") as a:
         for text in ("", "nonsense", "ws://host:1~shs:" + "A" * 43 + "=", a.address):
