@@ -12,6 +12,7 @@ message with its author's own signature can mark a feed as forked.
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from feeds.content import FoundLink, links
@@ -44,6 +45,7 @@ Sorts in the order in which it is judged."""
 Extractor: TypeAlias = Callable[[Message, Sequence[FoundLink]], object]
 """What a view keeps of a message with such links, as marshal can carry it; None for nothing. Never raises."""
 
+_sequence_of: Final = itemgetter(1)
 BAD_SIGNATURES_ALLOWED: Final = 3
 """From one delivery for one feed; what else it says about that feed is then not looked at."""
 _BAD_SIGNATURE: Final = "signature is not the author's over this message"
@@ -316,7 +318,7 @@ def is_plain_run(items: Sequence[Item], sequence: int) -> bool:
     """Whether items follow a sequence and each other, as nearly all that is delivered does."""
     if not items or items[0][1] != sequence + 1 or items[-1][1] != sequence + len(items):
         return False
-    return all(item[1] == at for at, item in enumerate(items, sequence + 1))
+    return list(map(_sequence_of, items)) == list(range(sequence + 1, sequence + len(items) + 1))
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------------
@@ -371,10 +373,11 @@ class Outcome:
         if task.assumed and not verdict.taken:
             return False
         self.items += task.items
-        texts = [task.items[index][3] for index in verdict.taken]
+        taken = task.items if len(verdict.taken) == len(task.items) else [task.items[index] for index in verdict.taken]
+        texts = [text for _, _, _, text in taken]
         for at, text in verdict.respelled.items():
             texts[at] = text
-        self.taken += [task.items[index] for index in verdict.taken]
+        self.taken += taken
         self.keys += verdict.keys
         self.timestamps += verdict.timestamps
         self.texts += texts

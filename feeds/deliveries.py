@@ -8,16 +8,21 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeAlias
 
 from feeds.admission import Item, Outcome
 from feeds.errors import InvalidMessage, StoreError
 from feeds.formats.base import FeedFormat
 from feeds.validation import Rejection
 
-__all__ = ["AddReport", "Deliveries"]
+__all__ = ["AddReport", "Deliveries", "Peeked"]
 
 IN_FLIGHT_BYTES: Final = 16 << 20
+
+Peeked: TypeAlias = tuple[str, int, bytes]
+"""A text with the author and the sequence that it claims, as `peek` of a known format has read them."""
+_delivery_of: Final = itemgetter(0)
 
 
 class AddReport(NamedTuple):
@@ -35,6 +40,8 @@ class AddReport(NamedTuple):
 class _Delivery:
     number: int
     texts: Sequence[bytes]
+    peeked: Sequence[Peeked] | None
+    """The same texts, if whoever delivered them has looked at their heads."""
     source: str
     size: int
     answer: "asyncio.Future[AddReport]"
@@ -77,8 +84,13 @@ class Deliveries:
         """Whether there is anything to take."""
         return bool(self._line)
 
-    async def enter(self, texts: Sequence[bytes], source: str) -> "asyncio.Future[AddReport]":
-        """Put a delivery in line, once there is room for it; its answer comes later. Raises StoreError once closed."""
+    async def enter(
+        self, texts: Sequence[bytes], source: str, *, peeked: Sequence[Peeked] | None = None
+    ) -> "asyncio.Future[AddReport]":
+        """Put a delivery in line, once there is room for it; its answer comes later. Raises StoreError once closed.
+
+        peeked -- the same texts, if their heads have been read.
+        """
         size = sum(map(len, texts))
         answer: asyncio.Future[AddReport] = asyncio.get_running_loop().create_future()
         async with self._entrance:
@@ -91,7 +103,7 @@ class Deliveries:
                 answer.set_result(AddReport(0, 0, [], {}))
                 return answer
             self._numbers += 1
-            delivery = _Delivery(self._numbers, texts, source, size, answer)
+            delivery = _Delivery(self._numbers, texts, peeked, source, size, answer)
             self._in_flight += size
             self.arriving += len(texts)
             self._open[delivery.number] = delivery
@@ -123,6 +135,11 @@ class Deliveries:
     def _sort_in(self, delivery: _Delivery, begin: int, items: dict[str, list[Item]]) -> None:
         """Put texts with those of the same feed, by what their heads claim."""
         number, texts = delivery.number, delivery.texts
+        if delivery.peeked is not None:
+            for place, (author, sequence, text) in enumerate(delivery.peeked[begin : delivery.taken], begin):
+                items.setdefault(author, []).append((number, sequence, place, text))
+            delivery.unsettled += delivery.taken - begin
+            return
         for place in range(begin, delivery.taken):
             text = texts[place]
             reason = "no known feed format"
@@ -144,11 +161,11 @@ class Deliveries:
 
     def report(self, outcome: Outcome) -> None:
         """Account for everything that an outcome settles."""
-        for item in outcome.taken:
-            delivery = self._open[item[0]]
-            delivery.added += 1
+        for number, count in Counter(map(_delivery_of, outcome.taken)).items():
+            delivery = self._open[number]
+            delivery.added += count
             delivery.feeds.add(outcome.author)
-            self._settle(delivery, 1)
+            self._settle(delivery, count)
         for item in outcome.duplicates:
             delivery = self._open[item[0]]
             delivery.duplicates += 1

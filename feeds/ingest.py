@@ -21,7 +21,7 @@ from feeds import admission
 from feeds.admission import Item, Outcome, Task, Verdict
 from feeds.content import links
 from feeds.database import Database
-from feeds.deliveries import AddReport, Deliveries
+from feeds.deliveries import AddReport, Deliveries, Peeked
 from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
 from feeds.formats.registry import FORMATS
@@ -33,7 +33,7 @@ from feeds.publisher import Publisher, State
 from feeds.validation import Rejection
 from feeds.validators import Validators
 
-__all__ = ["AddReport", "Ingest"]
+__all__ = ["AddReport", "Ingest", "Peeked"]
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -143,6 +143,11 @@ class Ingest:
         When the caller is cancelled, what was not begun of its delivery is dropped.
         """
         return await (await self._deliveries.enter(texts, source))
+
+    async def add_peeked(self, peeked: Sequence[Peeked], *, source: str) -> AddReport:
+        """As `add`, for texts whose heads were read on the way here, so that nobody has to do it again."""
+        texts = [text for _, _, text in peeked]
+        return await (await self._deliveries.enter(texts, source, peeked=peeked))
 
     async def publish(
         self,

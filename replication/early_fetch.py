@@ -45,11 +45,11 @@ class EarlyFetch:
         near: Callable[[str], Iterable[str]],
         wanted: Callable[[str], bool],
         hop_of: Callable[[str], int],
-        on_texts: Callable[[str, Sequence[bytes]], None],
+        on_texts: Callable[[str, str, Sequence[bytes]], None],
         want_blobs: WantBlobs | None,
     ) -> None:
-        """`near(peer)` gives the feeds that may be asked of a peer, nearest first; `on_texts(peer, texts)` hears of
-        what came."""
+        """`near(peer)` gives the feeds that may be asked of a peer, nearest first; `on_texts(peer, feed, texts)`
+        hears of what came when the feed was asked for."""
         self._posts = posts
         self._state = state
         self._near = near
@@ -121,7 +121,7 @@ class EarlyFetch:
     ) -> None:
         texts = await self._answer(connection, ask)
         asking.received(sum(map(len, texts)))
-        self._on_texts(peer, texts)
+        self._on_texts(peer, ask.feed, texts)
         try:
             held = await self._posts.hold(ask.feed, texts, first=ask.first)
             await self._want_named(ask.feed, held)

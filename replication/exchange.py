@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from feeds.errors import FeedsError, InvalidMessage
+from feeds.errors import FeedsError
 from feeds.formats.base import FeedFormat
-from feeds.ingest import AddReport, Ingest
+from feeds.ingest import AddReport, Ingest, Peeked
 from feeds.log import Log
 from feeds.message import JsonObject
 from replication.ebt.driver import EbtDriver, Ending
@@ -57,7 +57,7 @@ class Exchange:
         close: Callable[[str], None],
         now: Callable[[], float],
         random: Callable[[], float],
-        on_texts: Callable[[Sequence[bytes]], None],
+        on_texts: Callable[[Sequence[Peeked]], None],
         on_rejected: Callable[[str, str], None],
     ) -> None:
         """`on_texts` hears of messages that came, `on_rejected(feed, reason)` of each that was refused."""
@@ -197,7 +197,7 @@ class Exchange:
         self._on_rejected(feed, reason)
         self._blame(feed)
 
-    def _reported(self, batch: Sequence[bytes], report: AddReport) -> None:
+    def _reported(self, batch: Sequence[Peeked], report: AddReport) -> None:
         self._on_texts(batch)
         for rejection in report.rejections:
             feed = rejection.author
@@ -218,18 +218,14 @@ class Exchange:
         if len(self._invalid) >= INVALID_FEEDS_MAX:
             self._close(f"it delivered invalid messages of {len(self._invalid)} feeds")
 
-    def _failed(self, batch: Sequence[bytes], error: FeedsError) -> None:
+    def _failed(self, batch: Sequence[Peeked], error: FeedsError) -> None:
         """Our own fault: the messages will be asked for again."""
         logger.warning("%d messages from %s could not be stored: %s", len(batch), self.peer, error)
         self._lost(batch)
 
-    def _lost(self, texts: Sequence[bytes]) -> None:
+    def _lost(self, texts: Sequence[Peeked]) -> None:
         """Messages that were let through and will not be stored, by no fault of the peer."""
-        feeds = set()
-        for text in texts:
-            with suppress(InvalidMessage):
-                feeds.add(self._format.peek(text)[0])
-        for feed in feeds:
+        for feed in {author for author, _, _ in texts}:
             self._ebt.rejected(self.peer, feed, "failed")
             if self._fetcher is not None:
                 self._fetcher.refused(feed, "failed")

@@ -277,9 +277,9 @@ class HistoryFetcher:
                     self.refused(feed, "invalid")
                     return
                 self._early_bytes -= early.size
-                texts = early.in_turn(fresh, self._log.sequence(feed))
+                ready = early.in_turn(fresh, self._log.sequence(feed))
                 self._early_bytes += early.size
-                await self._intake.put(texts)
+                await self._intake.put([(feed, sequence, text) for sequence, text in ready])
                 if patience is not None:
                     patience.cancel()
                 if early.size:
@@ -321,7 +321,7 @@ class _Early:
         self._due = due
         self._texts: dict[int, bytes] = {}
 
-    def in_turn(self, fresh: Iterable[tuple[int, bytes]], held: int) -> list[bytes]:
+    def in_turn(self, fresh: Iterable[tuple[int, bytes]], held: int) -> list[tuple[int, bytes]]:
         """Take what came; return what continues the feed, in order. `held`: the last sequence the log has."""
         for sequence, text in fresh:
             if sequence >= self._due and sequence not in self._texts:
@@ -330,9 +330,10 @@ class _Early:
         for sequence in [sequence for sequence in self._texts if sequence <= held]:
             self.size -= len(self._texts.pop(sequence))
         self._due = max(self._due, held + 1)
-        ready: list[bytes] = []
+        ready: list[tuple[int, bytes]] = []
         while self._due in self._texts:
-            ready.append(self._texts.pop(self._due))
-            self.size -= len(ready[-1])
+            text = self._texts.pop(self._due)
+            ready.append((self._due, text))
+            self.size -= len(text)
             self._due += 1
         return ready

@@ -7,11 +7,11 @@ socket stops.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from feeds.errors import FeedsError
-from feeds.ingest import AddReport, Ingest
+from feeds.ingest import AddReport, Ingest, Peeked
 
 BATCH_MESSAGES: Final = 2000
 BATCH_BYTES: Final = 2 * 1024 * 1024
@@ -20,8 +20,8 @@ AT_ONCE: Final = 3
 """One batch being committed, one being validated, one in line, so that the worker threads never wait for the next."""
 FAILED_SECONDS: Final = 1.0
 
-OnReport = Callable[[Sequence[bytes], AddReport], None]
-OnFailure = Callable[[Sequence[bytes], FeedsError], None]
+OnReport = Callable[[Sequence[Peeked], AddReport], None]
+OnFailure = Callable[[Sequence[Peeked], FeedsError], None]
 
 
 class Intake:
@@ -32,19 +32,18 @@ class Intake:
         self._source = source
         self._on_report = on_report
         self._on_failure = on_failure
-        self._waiting: deque[bytes] = deque()
-        self._carried: dict[int, list[bytes]] = {}
+        self._waiting: deque[Peeked] = deque()
+        self._carried: dict[int, list[Peeked]] = {}
         self._waiting_bytes = 0
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
 
-    async def put(self, texts: Iterable[bytes]) -> None:
+    async def put(self, texts: Sequence[Peeked]) -> None:
         """Hand over messages of any feeds, in order; waits while too much is waiting already."""
         await self._room.wait()
-        for text in texts:
-            self._waiting.append(text)
-            self._waiting_bytes += len(text)
+        self._waiting.extend(texts)
+        self._waiting_bytes += sum([len(text) for _, _, text in texts])
         if self._waiting:
             self._filled.set()
         if self._waiting_bytes >= WAITING_BYTES:
@@ -56,7 +55,7 @@ class Intake:
             for carrier in range(AT_ONCE):
                 group.create_task(self._carry(carrier))
 
-    def unreported(self) -> list[bytes]:
+    def unreported(self) -> list[Peeked]:
         """What was put and got neither report nor failure; after `run` was cancelled nobody will hear of it."""
         return [text for batch in self._carried.values() for text in batch] + list(self._waiting)
 
@@ -66,7 +65,7 @@ class Intake:
                 await self._filled.wait()
             batch = self._carried[carrier] = self._take()
             try:
-                report = await self._ingest.add(batch, source=self._source)
+                report = await self._ingest.add_peeked(batch, source=self._source)
             except FeedsError as error:
                 del self._carried[carrier]
                 self._on_failure(batch, error)
@@ -75,13 +74,13 @@ class Intake:
                 del self._carried[carrier]
                 self._on_report(batch, report)
 
-    def _take(self) -> list[bytes]:
-        batch: list[bytes] = []
+    def _take(self) -> list[Peeked]:
+        batch: list[Peeked] = []
         size = 0
         while self._waiting and len(batch) < BATCH_MESSAGES and size < BATCH_BYTES:
-            text = self._waiting.popleft()
-            size += len(text)
-            batch.append(text)
+            peeked = self._waiting.popleft()
+            size += len(peeked[2])
+            batch.append(peeked)
         self._waiting_bytes -= size
         if not self._waiting:
             self._filled.clear()

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
@@ -17,9 +16,9 @@ from typing import Any, Final
 from feeds.blobs import BlobTotals
 from feeds.database import Database
 from feeds.early_posts import EarlyPosts
-from feeds.errors import InvalidMessage, StoreError
+from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
-from feeds.ingest import Ingest
+from feeds.ingest import Ingest, Peeked
 from feeds.live import Live
 from feeds.log import Log
 from feeds.views.social_graph import SocialGraph
@@ -127,7 +126,7 @@ class Replicator:
             near=self._near_from,
             wanted=lambda feed: feed in self._policy.wanted and feed != self.me,
             hop_of=self.hop_of,
-            on_texts=self._spend,
+            on_texts=lambda peer, feed, texts: self._spend(peer, [(feed, 0, text) for text in texts]),
             want_blobs=want_blobs,
         )
 
@@ -405,17 +404,16 @@ class Replicator:
         """Whether a feed is not asked for at present because nearer ones come first."""
         return self._near_first.waiting and feed in self._policy.wanted and self.hop_of(feed) > 1
 
-    def _spend(self, peer: str, texts: Sequence[bytes]) -> None:
+    def _spend(self, peer: str, texts: Sequence[Peeked]) -> None:
         """Messages came from a peer."""
         if not self.spending.budgets:
             return
         hops: dict[int, int] = {}
         if self.spending.budgets.hops:
-            for text in texts:
-                with suppress(InvalidMessage):
-                    hop = self.hop_of(self._format.peek(text)[0])
-                    hops[hop] = hops.get(hop, 0) + len(text)
-        self.spent(peer, sum(map(len, texts)), hops)
+            for author, _, text in texts:
+                hop = self.hop_of(author)
+                hops[hop] = hops.get(hop, 0) + len(text)
+        self.spent(peer, sum(len(text) for _, _, text in texts), hops)
 
     def spent(self, peer: str, size: int, hops: Mapping[int, int] | None = None) -> None:
         """So many bytes came from a peer; what a budget holds back from now on is asked for no more."""

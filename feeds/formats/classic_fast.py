@@ -57,7 +57,9 @@ def peek_fast(text: bytes) -> tuple[str, int] | None:
         return None
     # The last of several equal names counts, and an escape can hide one; who repeats a name is read the exact way.
     rest = match.end()
-    if text.find(b'"author"', rest) >= 0 or text.find(b'"sequence"', rest) >= 0 or text.find(b"\\u", rest) >= 0:
+    if text.find(b'"author"', rest) >= 0 or text.find(b'"sequence"', rest) >= 0:
+        return None
+    if text.find(b"\\", rest) >= 0 and text.find(b"\\u", rest) >= 0:  # a single byte is found far quicker
         return None
     author, sequence, sequence_first, author_last = match.groups()
     number = int(sequence or sequence_first)

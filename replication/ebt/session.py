@@ -10,10 +10,12 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count, repeat
 from typing import Final
 
 from feeds.errors import InvalidJson, InvalidMessage
 from feeds.formats.base import FeedFormat
+from feeds.ingest import Peeked
 from feeds.log import Log
 from replication.ebt.notes import is_message
 from replication.ebt.state import EbtState, SendNotes, SendRange
@@ -113,9 +115,9 @@ class Session:
             if texts:
                 await self._intake.put(texts)
 
-    def _sort(self, bodies: Sequence[Body]) -> list[bytes]:
+    def _sort(self, bodies: Sequence[Body]) -> list[Peeked]:
         """Give notes and runs of messages to the machine; returns the messages it wants ingested."""
-        wanted: list[bytes] = []
+        wanted: list[Peeked] = []
         run: list[bytes] = []
         author, first, expected = "", 0, 0
         peek = self._format.peek
@@ -141,12 +143,12 @@ class Session:
         self._run_received(author, first, run, wanted)
         return wanted
 
-    def _run_received(self, author: str, first: int, run: list[bytes], wanted: list[bytes]) -> None:
+    def _run_received(self, author: str, first: int, run: list[bytes], wanted: list[Peeked]) -> None:
         if not run:
             return
         start = self._state.received_run(self.peer, author, first, first + len(run) - 1, self._now())
         if start:
-            wanted.extend(run[start - first :] if start > first else run)
+            wanted.extend(zip(repeat(author), count(start), run[start - first :], strict=False))
 
     def _notes(self, kind: BodyType, data: bytes) -> None:
         value: object = None

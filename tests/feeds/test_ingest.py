@@ -84,6 +84,18 @@ async def test_a_delivery_of_several_feeds_in_any_mixture(store: Store) -> None:
     await check_whole(store)
 
 
+async def test_heads_that_were_read_before_are_believed_no_more_than_the_text(store: Store) -> None:
+    one, two = chain("one", 20), chain("two", 5)
+    peeked = [(*CLASSIC.peek(text), text) for text in [*one.texts, *two.texts]]
+    assert await store.ingest.add_peeked(peeked, source="peer") == AddReport(25, 0, [], {one.id: 20, two.id: 5})
+    other = chain("other", 2)
+    wrong = [(two.id, 6, other.texts[0]), (other.id, 1, other.texts[1]), (other.id, 1, other.texts[0])]
+    report = await store.ingest.add_peeked(wrong, source="liar")
+    assert (report.added, kinds(report)) == (1, [(0, "invalid"), (1, "invalid")])
+    assert await store.ingest.add_peeked([], source="peer") == AddReport(0, 0, [], {})
+    await check_whole(store)
+
+
 async def test_nothing_delivered(store: Store) -> None:
     assert await store.ingest.add([], source="peer") == AddReport(0, 0, [], {})
 

@@ -109,14 +109,14 @@ def early(node: Node) -> list[str]:
 @contextmanager
 def closed_door(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Event]:
     """Nothing gets into the node's log until the event is set."""
-    opened, add = asyncio.Event(), node.store.ingest.add
+    opened, add = asyncio.Event(), node.store.ingest.add_peeked
 
     async def waiting(*arguments: Any, **options: Any) -> Any:
         await opened.wait()
         return await add(*arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(node.store.ingest, "add", waiting)
+        patched.setattr(node.store.ingest, "add_peeked", waiting)
         yield opened
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from feeds.database import Database
 from feeds.formats.registry import CLASSIC
+from feeds.ingest import Peeked
 from feeds.message import JsonObject
 from feeds.migrations import FEEDS
 from replication.ebt.notes import is_message
@@ -148,14 +149,14 @@ async def test_a_cut_connection_resumes_where_it_was(tmp_path: Path, monkeypatch
             await a.take(feed.texts)
         await a.want(feed.id for feed in feeds)
         await b.want(feed.id for feed in feeds)
-        add, go_on = b.store.ingest.add, asyncio.Event()
+        add, go_on = b.store.ingest.add_peeked, asyncio.Event()
 
-        async def first_batch_only(texts: Sequence[bytes], *, source: str) -> Any:
+        async def first_batch_only(texts: Sequence[Peeked], *, source: str) -> Any:
             if b.clock():
                 await go_on.wait()
             return await add(texts, source=source)
 
-        monkeypatch.setattr(b.store.ingest, "add", first_batch_only)
+        monkeypatch.setattr(b.store.ingest, "add_peeked", first_batch_only)
         await b.connections.dial(a.address)
         await until(b.clock)
         for link in a.connections._links:
@@ -547,13 +548,14 @@ def test_frames_sort_alike_however_they_are_cut_into_batches(data: st.DataObject
     session = object.__new__(Session)
     session.peer, session._state, session._format, session._now = "peer", state, CLASSIC, lambda: 0.0
 
-    wanted: list[bytes] = []
+    wanted: list[Peeked] = []
     while frames:
         cut = data.draw(st.integers(1, len(frames)))
         wanted += session._sort([Body(BodyType.JSON, frame) for frame in frames[:cut]])
         del frames[:cut]
     for mixed in MIXED_FEEDS:
-        assert [text for text in wanted if mixed.id.encode() in text] == mixed.texts
+        of_feed = [peeked for peeked in wanted if peeked[0] == mixed.id]
+        assert of_feed == [(mixed.id, sequence, text) for sequence, text in enumerate(mixed.texts, 1)]
 
 
 # ---- remembered clocks

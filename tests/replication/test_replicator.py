@@ -138,7 +138,7 @@ async def test_messages_that_could_not_be_stored_are_asked_for_again(
         feed = next(iter(a.clock()))
         await a.want([feed])
         await b.want([feed])
-        add = b.store.ingest.add
+        add = b.store.ingest.add_peeked
         failures = 0
 
         async def failing(*arguments: object, **options: object) -> object:
@@ -148,7 +148,7 @@ async def test_messages_that_could_not_be_stored_are_asked_for_again(
                 raise StoreError("the disk is full")
             return await add(*arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(b.store.ingest, "add", failing)
+        monkeypatch.setattr(b.store.ingest, "add_peeked", failing)
         await b.connections.dial(a.address)
         await until(lambda: b.clock().get(feed) == 30)
         assert failures == 1
