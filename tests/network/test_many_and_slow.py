@@ -1,4 +1,4 @@
-"""A whole node among a thousand connections that say nothing, two hundred peers that idle, and some that ask without end:
+"""A whole node among a thousand connections that say nothing, two hundred idle peers, and some that ask without end:
 honest callers are served at once, memory stays small, and what was held back is counted under its limit's name."""
 
 import asyncio
