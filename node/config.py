@@ -90,6 +90,7 @@ class Config:
     strangers: str
     room_guests: str
     room: str
+    private_web: bool
     autoconnect: bool
     dial_quotas: Mapping[str, int]
     own_pubs: tuple[str, ...]
@@ -295,6 +296,13 @@ OPTIONS: tuple[Option, ...] = (
         "peers that may connect through a room: those I follow and who follow me, those I follow, or anyone",
     ),
     Option("room", _title, "", "NAME", "be a room of this name, in which peers meet and reach each other; empty: none"),
+    Option(
+        "private_web",
+        _switch,
+        False,
+        "",
+        "let web links of rooms lead to this machine and private networks, also by http",
+    ),
     Option("autoconnect", _switch, True, "", "dial peers that were not picked by hand, within the quotas"),
     Option(
         "dial_quotas",

@@ -142,7 +142,7 @@ class Sbot:
                     keypair,
                     store.database,
                     rooms,
-                    WebJson(version=VERSION),
+                    WebJson(version=VERSION, private=config.private_web),
                     hub=lambda: connections,
                     wall=times.wall,
                 ),

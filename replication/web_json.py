@@ -41,7 +41,7 @@ class WebJson:
             raise RoomFailed("the room names a web address that is none") from None
         host = parsed.host
         if parsed.scheme != "https" and not (self._private and parsed.scheme == "http"):
-            raise RoomFailed(f"{host} is to be asked without encryption; only https is trusted")
+            raise RoomFailed(f"{host} is to be asked without encryption; only https is trusted without --private-web")
         if not host or parsed.userinfo:
             raise RoomFailed("the room names a web address that is none")
         try:
@@ -57,7 +57,7 @@ class WebJson:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [str(each[4][0]) for each in found]
         if not addresses or not (self._private or all(is_public(each, names=False) for each in addresses)):
-            raise RoomFailed(f"{host} is in a private network, which links may not lead into")
+            raise RoomFailed(f"{host} is in a private network, which links may not lead into without --private-web")
         return addresses[0]
 
     async def _send(self, method: str, url: Any, address: str, body: bytes | None) -> dict[str, Any]:
