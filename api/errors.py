@@ -18,6 +18,7 @@ from feeds.errors import (
     InvalidJson,
     InvalidMessage,
     InvalidRef,
+    InvalidRule,
     NotFound,
     SequenceMismatch,
     StoreError,
@@ -177,6 +178,10 @@ def _ref(error: InvalidRef) -> Problem:
     return Problem("invalid-id", str(error))
 
 
+def _rule(error: InvalidRule) -> Problem:
+    return Problem("invalid-body", f"{error}.", errors=[{"pointer": "#/rules", "detail": str(error)}])
+
+
 def _message(error: InvalidMessage) -> Problem:
     return Problem("invalid-message", str(error), field=error.field)
 
@@ -250,6 +255,7 @@ def _dial_timeout(error: DialTimeout) -> Problem:
 TABLE: Final[Mapping[type[Exception], Callable[..., Problem]]] = {
     InvalidJson: _json,
     InvalidRef: _ref,
+    InvalidRule: _rule,
     InvalidMessage: _message,
     TooLarge: _large,
     FeedLocked: _locked,

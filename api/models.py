@@ -916,11 +916,13 @@ class MuteList(Shape):
 class Deleted(Shape):
     id: str
     deleted: Literal["here"]
+    erased: int = Field(description="Messages of which the bytes are gone from this node")
     note: str = Field(description="What was done, and what nobody can do, for people")
 
 
 class Restored(Shape):
     id: str
+    anew: bool = Field(description="Parts of it had been erased, so it is fetched again from its first message on")
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -1303,6 +1305,32 @@ class Reindexing(Shape):
 
 class Vacuumed(Shape):
     freed_bytes: int
+
+
+class RetentionBody(Shape):
+    """What need not be kept."""
+
+    rules: str | None = Field(
+        default=None, description="Rules like `hops=3 age=1y; type=vote age=90d`; those of the settings if not there"
+    )
+    dry_run: bool | None = Field(default=None, description="true tells what would go, and changes nothing")
+
+
+class RetentionShare(Shape):
+    rule: str
+    messages: int = Field(description="That go by it, and by no rule before it")
+    bytes: int
+    feeds: int
+
+
+class Retained(Shape):
+    """What went by rules, or would go."""
+
+    dry_run: bool
+    messages: int
+    bytes: int
+    rules: list[RetentionShare]
+    kept_bytes: int = Field(description="Bytes of the messages that stay")
 
 
 class BackupBody(Shape):

@@ -138,6 +138,7 @@ DELETE /v1/messages/{id}
 DELETE /v1/feeds/{id}
 PUT /v1/feeds/{id}
 DELETE /v1/blobs/{id}
+POST /v1/admin/retention
 POST /v1/peers
 DELETE /v1/peers/{id}
 POST /v1/replication/request

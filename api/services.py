@@ -13,12 +13,15 @@ from api.webhooks import Webhooks
 from feeds import hiding
 from feeds.blobs import Blobs, BlobTotals
 from feeds.database import Database
+from feeds.erasing import Erasing
 from feeds.indexer import Indexer
 from feeds.ingest import Ingest
 from feeds.live import Live
 from feeds.log import Log
 from feeds.mailbox import Mailbox
 from feeds.message import JsonValue
+from feeds.retention import Retention
+from feeds.retention_rules import Rule
 from feeds.views.social_graph import SocialGraph
 from replication.inviting import Inviting
 from replication.offline import Bundles
@@ -157,6 +160,8 @@ class Services:
     replication: Replication
     explainer: Explains
     publishing: OwnFeed
+    erasing: Erasing
+    retention: Retention
     rpc: Rpc
     sign_in: SignIn
     inviting: Inviting
@@ -167,6 +172,8 @@ class Services:
     """Seconds since the epoch."""
     started: float
     """When the node started, in the same seconds."""
+    retention_rules: tuple[Rule, ...] = ()
+    """What the settings say need not be kept."""
     settings: HttpSettings = field(default_factory=HttpSettings)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set it before the HTTP server is stopped: open event streams end at once."""

@@ -403,13 +403,16 @@ class Outcome:
         self.rejected.append((item, Rejection(item[2], id, self.author, item[1], kind, reason)))
 
     def compare(self, stored: Mapping[int, bytes]) -> list[Contradiction] | None:
-        """Tell duplicates among `known` by the stored texts; returns what differs, None when a text is not there."""
+        """Tell duplicates among `known` by the stored texts; returns what differs, None when a text is not there.
+
+        A stored text that is empty was erased; whatever comes for its place counts as known.
+        """
         contradictions = []
         for item in self.known:
             held = stored.get(item[1])
             if held is None:
                 return None
-            if held == item[3]:
+            if held in (item[3], b""):  # of one that was erased here nobody knows more than its id, which may stay so
                 self.duplicates.append(item)
             else:
                 contradictions.append(Contradiction(item, held))

@@ -7,6 +7,7 @@
     ├── InvalidMessage      a message that breaks a rule of its format         (also a ValueError)
     │   └── TooLarge        ... because it is longer than the format allows
     ├── UnknownFormat       no feed format of that name, or for that feed
+    ├── InvalidRule         text that is no rule of what to keep               (also a ValueError)
     ├── NotFound            no such message, feed or blob here
     ├── WrongBlob           bytes that are not those of the blob they were to be
     ├── FeedLocked          our own feed may not be written to at present
@@ -27,6 +28,7 @@ __all__ = [
     "InvalidKey",
     "InvalidMessage",
     "InvalidRef",
+    "InvalidRule",
     "NotFound",
     "SequenceMismatch",
     "StoreError",
@@ -86,6 +88,10 @@ class TooLarge(InvalidMessage):
 
 class UnknownFormat(FeedsError):
     """No feed format goes by this name, or none is known for this feed id."""
+
+
+class InvalidRule(FeedsError, ValueError):
+    """Text that is no rule of what to keep (`feeds.retention`)."""
 
 
 class NotFound(FeedsError):

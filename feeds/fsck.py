@@ -21,7 +21,7 @@ from feeds.log_rows import key8, last_position, message_id
 from feeds.message import EMPTY, Message, Tip
 from feeds.migrations import MESSAGE_KEY
 from feeds.refs import BlobRef
-from feeds.tips import TipRow, all_tips
+from feeds.tips import Hole, TipRow, all_holes, all_tips
 
 __all__ = ["ASIDE", "Damage", "Part", "Progress", "Reach", "Report", "check_views", "examine"]
 
@@ -118,15 +118,17 @@ def examine(
     """
     found = _Found()
     tips: list[TipRow] = []
+    holes: dict[str, Hole] = {}
     behind: list[str] = []
     with closing(sqlite3.connect(_read_only(path), uri=True, timeout=10, isolation_level=None)) as connection:
         connection.execute("PRAGMA query_only=ON")
         connection.execute("BEGIN")
         _guarded(found, Part.DATABASE, path.name, lambda: _check_pages(connection, found, full))
         _guarded(found, Part.DATABASE, "feed", lambda: tips.extend(all_tips(connection)))
+        _guarded(found, Part.DATABASE, "erased", lambda: holes.update(all_holes(connection)))
         for done, tip in enumerate(tips):
             progress("feeds", done, len(tips))
-            _check_feed(connection, tip, found, hmac_key if full else None, full)
+            _check_feed(connection, tip, holes.get(tip.ref), found, hmac_key if full else None, full)
         _guarded(found, Part.INDEX, "message", lambda: _check_tables(connection, found))
         _guarded(found, Part.VIEW, "view", lambda: behind.extend(_check_reach(connection, views, found)))
         _guarded(found, Part.BLOB, "blob", lambda: _check_blobs(connection, BlobFiles(blobs), found, full, progress))
@@ -164,16 +166,23 @@ def _check_pages(connection: sqlite3.Connection, found: _Found, full: bool) -> N
             found.add(Part.DATABASE, "pages", str(text)[:300])
 
 
-def _check_feed(connection: sqlite3.Connection, tip: TipRow, found: _Found, hmac_key: bytes | None, full: bool) -> None:
+def _check_feed(
+    connection: sqlite3.Connection,
+    tip: TipRow,
+    hole: Hole | None,
+    found: _Found,
+    hmac_key: bytes | None,
+    full: bool,
+) -> None:
     """Name the first message that is not good, or else what the feed's row says wrongly."""
     expected = 1
     previous = EMPTY
-    size = 0
+    size = erased = 0
     key = bytes(32)
     try:
         for batch in _batches(connection, tip.number):
             found.messages += len(batch)
-            good, why = _links(tip.ref, batch, expected, previous)
+            good, why = _links(tip.ref, batch, expected, previous, hole)
             if full:
                 good, why = _whole(connection, tip.ref, batch[:good], previous, hmac_key) or (good, why)
             if good:
@@ -181,13 +190,14 @@ def _check_feed(connection: sqlite3.Connection, tip: TipRow, found: _Found, hmac
                 expected += good
                 previous = Tip(expected - 1, message_id(key, tip.ref))
                 size += sum(len(row.text) for row in batch[:good])
+                erased += sum(not row.text for row in batch[:good])
             if why is not None:
                 return found.add(Part.FEED, tip.ref, why, expected)
     except (sqlite3.Error, FeedsError) as error:
         return found.add(Part.FEED, tip.ref, f"message {expected} or one after it cannot be read: {error}", expected)
     if tip.sequence > expected - 1:
         return found.add(Part.FEED, tip.ref, f"ends at {expected - 1} and should reach {tip.sequence}", expected)
-    held = (expected - 1, key, expected - 1, size)
+    held = (expected - 1, key, expected - 1 - erased, size)
     if held != (tip.sequence, bytes(tip.key), tip.messages, tip.bytes):
         found.add(Part.COUNTS, tip.ref, "its row in the table of feeds does not fit its messages")
     return None
@@ -195,14 +205,17 @@ def _check_feed(connection: sqlite3.Connection, tip: TipRow, found: _Found, hmac
 
 def _batches(connection: sqlite3.Connection, number: int) -> Iterator[list[_Row]]:
     rows = connection.execute(
-        "SELECT sequence, position, key, text FROM message WHERE author=? ORDER BY sequence", (number,)
+        # a row before the first message that stands for none keeps a position (feeds.erasing)
+        "SELECT sequence, position, key, text FROM message WHERE author=? AND (sequence>0 OR length(text)>0) "
+        "ORDER BY sequence",
+        (number,),
     )
     while batch := rows.fetchmany(BATCH):
         yield [_Row(*row) for row in batch]
 
 
-def _links(feed: str, batch: Sequence[_Row], expected: int, previous: Tip) -> tuple[int, str | None]:
-    """How many of the rows follow each other, and what is wrong with the next."""
+def _links(feed: str, batch: Sequence[_Row], expected: int, previous: Tip, hole: Hole | None) -> tuple[int, str | None]:
+    """How many of the rows follow each other, and what is wrong with the next. Of an erased one its id is believed."""
     form = format_of_feed(feed)
     before = previous.id
     for index, row in enumerate(batch):
@@ -210,6 +223,9 @@ def _links(feed: str, batch: Sequence[_Row], expected: int, previous: Tip) -> tu
             return index, f"message {expected + index} is missing"
         if not isinstance(row.text, bytes) or not isinstance(row.key, bytes) or len(row.key) != 32:
             return index, f"message {row.sequence} is not stored as it should be"
+        if not row.text and hole is not None and hole.first <= row.sequence <= hole.last:
+            before = message_id(row.key, feed)
+            continue
         try:
             claimed = form.peek(row.text)
         except FeedsError as error:
@@ -228,8 +244,15 @@ def _whole(
     """The first row whose id, chain, signature or entry in the index of ids is wrong."""
     form = format_of_feed(feed)
     messages: list[Message] = []
+    places: list[int] = []
     wrong: tuple[int, str] | None = None
     for index, row in enumerate(batch):
+        if not row.text:
+            previous = Tip(row.sequence, message_id(row.key, feed))
+            if _indexed(connection, row):
+                continue
+            wrong = index, f"message {row.sequence} is not found by its id"
+            break
         try:
             message = form.prepare(row.text, hmac_key)
         except FeedsError as error:
@@ -245,9 +268,10 @@ def _whole(
         if wrong is not None:
             break
         messages.append(message)
+        places.append(index)
         previous = Tip(message.sequence, message.id)
     bad = form.first_bad_signature(messages, hmac_key)
-    return wrong if bad < 0 else (bad, f"message {batch[bad].sequence} has a wrong signature")
+    return wrong if bad < 0 else (places[bad], f"message {messages[bad].sequence} has a wrong signature")
 
 
 def _indexed(connection: sqlite3.Connection, row: _Row) -> bool:

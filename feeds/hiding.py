@@ -2,8 +2,8 @@
 
 None of it is published, and nobody else's copy is touched. A muted feed is left out of timelines and finds. A deleted
 message or feed is left out of everything that reads the log for people (`log_rows.VISIBLE`); the stored bytes stay,
-because nobody can verify the messages after a hole and peers are given feeds whole. Whatever removes bytes for good
-starts from the same tables: a row here says what is not to come back.
+because nobody can verify the messages after a hole and peers are given feeds whole. `feeds.erasing`, which removes
+bytes for good, writes to the same tables: a row here says what is not to be shown.
 
 Functions of a connection; those that change something run in the writer's transaction.
 """
@@ -26,6 +26,7 @@ __all__ = [
     "mute",
     "muted",
     "muted_feeds",
+    "place_in_feed",
     "show_feed",
     "unmute",
 ]
@@ -73,6 +74,15 @@ def _place(connection: sqlite3.Connection, message: str) -> tuple[int, int] | No
         return None
     row: tuple[int, int] | None = connection.execute(_PLACE, (key8(key), key)).fetchone()
     return row
+
+
+def place_in_feed(connection: sqlite3.Connection, message: str) -> tuple[int, str] | None:
+    """Position and author of a message (canonical id), deleted or not; None when it is not here."""
+    place = _place(connection, message)
+    if place is None:
+        return None
+    (feed,) = connection.execute("SELECT ref FROM feed WHERE id=?", place[1:]).fetchone()
+    return place[0], feed
 
 
 def hide_message(connection: sqlite3.Connection, message: str, now: int) -> bool:

@@ -312,6 +312,8 @@ def _read(connection: sqlite3.Connection, after: int) -> tuple[list[_ReadBack], 
         "WHERE m.position>? ORDER BY m.position LIMIT ?",
         (after, CHUNK),
     ):
+        if not text:
+            continue  # erased here
         try:
             message = format_of_feed(author).prepare(text)
             found.append(_ReadBack(position, number, received, message, links(message.content)))

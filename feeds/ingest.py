@@ -355,8 +355,10 @@ class Ingest:
         assert fork is not None
         if self._log.sequence(outcome.author) < fork.held_at:
             await self._all_landed()
-        stored = await self._log.texts_at({outcome.author: {fork.held_at}})
-        outcome.fork = fork._replace(held=stored.get(outcome.author, {}).get(fork.held_at, b""))
+        stored = (await self._log.texts_at({outcome.author: {fork.held_at}})).get(outcome.author, {})
+        held = stored.get(fork.held_at)
+        # Of a message that was erased here nothing is left to prove a fork with; the other is refused all the same.
+        outcome.fork = None if held == b"" else fork._replace(held=held or b"")
 
     async def _all_landed(self) -> None:
         while self._judged or self._committing:

@@ -6,7 +6,7 @@ is changed by `committed`, in the event loop, after the commit. Texts go in and 
 
 import sqlite3
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from feeds import claimed_times, log_rows, log_writing
@@ -15,7 +15,7 @@ from feeds.database import Database
 from feeds.log_rows import Entry, Extract, Fork, entries_at, entry_of, key8, message_id
 from feeds.log_writing import Appended, ForkFound, Own, Recorded, Run
 from feeds.message import Tip
-from feeds.tips import FeedInfo, FeedState, TipRow, Tips, all_tips
+from feeds.tips import FeedInfo, FeedState, Hole, TipRow, Tips, all_holes, all_tips
 
 __all__ = [
     "Appended",
@@ -25,6 +25,7 @@ __all__ = [
     "FeedState",
     "Fork",
     "ForkFound",
+    "Hole",
     "Log",
     "Own",
     "Recorded",
@@ -71,13 +72,15 @@ class Log:
         self._recent_size = 0
         self._recent_from = 0
         self._position = 0
+        self._holes: dict[str, Hole] = {}
+        self._when_thinned: Final[list[Callable[[str], None]]] = []
 
     @classmethod
     async def open(cls, database: Database, *, type_index: TypeIndex | None = None) -> "Log":
         """Load the tips. type_index -- how `entries_after` finds a type (`message_types.positions`)."""
         log = cls(database, type_index)
-        position, rows = await database.read(
-            lambda connection: (log_rows.last_position(connection), all_tips(connection))
+        position, rows, log._holes = await database.read(
+            lambda connection: (log_rows.last_position(connection), all_tips(connection), all_holes(connection))
         )
         for row in rows:
             log._tips.put(row)
@@ -115,6 +118,18 @@ class Log:
         """One feed, None when nothing of it is held."""
         return self._tips.info(feed)
 
+    def holes(self) -> dict[str, Hole]:
+        """Feeds of which messages were erased here."""
+        return dict(self._holes)
+
+    def hole(self, feed: str) -> Hole | None:
+        """Between which sequences texts of a feed were erased here; None where it is whole."""
+        return self._holes.get(feed)
+
+    def when_thinned(self, callback: Callable[[str], None]) -> None:
+        """Call back, in the event loop, with each feed of which messages were erased or that begins anew."""
+        self._when_thinned.append(callback)
+
     # Reads.
 
     async def get(self, message: str) -> Entry | None:
@@ -129,7 +144,10 @@ class Log:
         return self._database.peek(lambda connection: log_rows.entry_in_feed(connection, number, sequence))
 
     async def range(self, feed: str, after: int, limit: int, max_bytes: int = DEFAULT_MAX_BYTES) -> list[bytes]:
-        """Texts of a feed from sequence after + 1 on; ends after `limit` texts or once `max_bytes` are reached."""
+        """Texts of a feed from sequence after + 1 on; ends after `limit` texts or once `max_bytes` are reached.
+
+        It ends too before a message that was erased here (`hole`), as nobody can check what follows without it.
+        """
         (texts,) = await self.ranges([(feed, after, limit)], max_bytes)
         return texts
 
@@ -139,7 +157,8 @@ class Log:
         """Texts for many (feed, after, limit) in one hop, a list for each request.
 
         Stops once `max_bytes` are reached, at least one text having been read; requests from there on get a shorter or
-        empty list, so ask again for what is missing.
+        empty list, so ask again for what is missing; if nothing comes at all, what is left of each begins with an
+        erased one.
         """
         if all(self._tips.sequence(feed) <= after for feed, after, _ in requests):
             return [[] for _ in requests]
@@ -295,6 +314,13 @@ class Log:
         row = self._database.peek(lambda connection: connection.execute(find, (number, sequence)).fetchone())
         return None if row is None else message_id(row[0], feed)
 
+    async def next_held(self, feed: str, sequence: int) -> int | None:
+        """The next sequence of a feed whose message was not erased here, None when there is none."""
+        number = self._tips.number(feed)
+        if number is None:
+            return None
+        return self._database.peek(lambda connection: log_rows.next_held(connection, number, sequence))
+
     async def fork(self, feed: str) -> Fork | None:
         """The evidence for one feed's fork."""
         number = self._tips.number(feed)
@@ -322,3 +348,18 @@ class Log:
             while self._recent_size > RECENT_LIMIT:
                 self._recent_from, old = self._recent.popleft()
                 self._recent_size -= len(old) + 1
+
+    def thinned(self, tips: Iterable[TipRow], holes: Mapping[str, Hole | None]) -> None:
+        """Take over what a committed job erased. holes -- of feeds it touched; None: the feed begins anew."""
+        for tip in tips:
+            self._tips.put(tip)
+        for feed, hole in holes.items():
+            if hole is None:
+                self._holes.pop(feed, None)
+                for _, grown in self._recent:
+                    grown.pop(feed, None)
+            else:
+                self._holes[feed] = hole
+        for feed in holes:
+            for callback in self._when_thinned:
+                callback(feed)

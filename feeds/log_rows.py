@@ -14,6 +14,7 @@ from feeds.migrations import MESSAGE_KEY
 from feeds.refs import FeedRef, MessageRef
 
 __all__ = [
+    "HELD",
     "VISIBLE",
     "Entry",
     "Extract",
@@ -26,6 +27,7 @@ __all__ = [
     "key8",
     "last_position",
     "message_id",
+    "next_held",
     "read_entries",
     "read_growth",
     "read_ranges",
@@ -45,7 +47,7 @@ class Entry(NamedTuple):
     received: int
     """When we got it: ms since 1970 by our clock."""
     text: bytes
-    """The signed object in its compact spelling."""
+    """The signed object in its compact spelling; empty if it was erased here."""
 
     def as_kvt(self) -> bytes:
         """`{"key","value","timestamp"}` as sbot gives it, made around the stored text without reading it."""
@@ -93,7 +95,9 @@ _ENTRY: Final = (
 VISIBLE: Final = (
     "m.position NOT IN (SELECT position FROM hidden_message) AND m.author NOT IN (SELECT feed FROM hidden_feed)"
 )
-"""Leaves out of messages `m` what the user deleted here; the tables are small and looked up by their keys."""
+"""Leaves out of messages `m` what the user deleted here; the tables are looked up by their keys."""
+HELD: Final = "length(m.text)>0"
+"""Leaves out of messages `m` only those that were erased here."""
 _ENTRIES_AT: Final = f"{_ENTRY} WHERE m.position IN (SELECT value FROM json_each(?)) AND {VISIBLE}"  # noqa: S608
 _ENTRY_BY_KEY: Final = (
     f"{_ENTRY} JOIN {MESSAGE_KEY.either} k ON k.position=m.position WHERE k.key8=? AND m.key=? AND {VISIBLE}"
@@ -103,6 +107,15 @@ _ENTRY_BY_KEY: Final = (
 def _entries(rows: Iterable[tuple[int, bytes, str, int, int, bytes]]) -> Iterator[Entry]:
     for position, key, author, sequence, received, text in rows:
         yield Entry(position, message_id(key, author), author, sequence, received, text)
+
+
+def next_held(connection: sqlite3.Connection, author: int, sequence: int) -> int | None:
+    """The next sequence of a feed, given by its number, whose message was not erased here."""
+    row = connection.execute(
+        f"SELECT m.sequence FROM message m WHERE m.author=? AND m.sequence>? AND {HELD} ORDER BY m.sequence LIMIT 1",  # noqa: S608
+        (author, sequence),
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def entries_at(connection: sqlite3.Connection, positions: Sequence[int]) -> list[Entry]:
@@ -152,6 +165,7 @@ def read_texts(connection: sqlite3.Connection, author: int, sequences: Collectio
 def read_ranges(
     connection: sqlite3.Connection, wanted: Sequence[tuple[int | None, int, int]], max_bytes: int
 ) -> list[list[bytes]]:
+    """As `Log.ranges`; a range ends before a message that was erased."""
     answers: list[list[bytes]] = []
     left = max_bytes
     for number, after, limit in wanted:
@@ -162,6 +176,8 @@ def read_ranges(
         for (text,) in connection.execute(
             "SELECT text FROM message WHERE author=? AND sequence>? ORDER BY sequence LIMIT ?", (number, after, limit)
         ):
+            if not text:
+                break
             texts.append(text)
             left -= len(text)
             if left <= 0:
@@ -173,7 +189,7 @@ def read_entries(
     connection: sqlite3.Connection, position: int, limit: int, author: int | None, descending: bool, whole: bool
 ) -> list[Entry]:
     compare, order = ("<", "DESC") if descending else (">", "ASC")
-    which = "" if whole else f"AND {VISIBLE} "
+    which = f"AND {HELD if whole else VISIBLE} "
     if author is None:
         rows = connection.execute(
             f"{_ENTRY} WHERE m.position{compare}? {which}ORDER BY m.position {order} LIMIT ?", (position, limit)
@@ -200,7 +216,7 @@ def entries_with(connection: sqlite3.Connection, after: int, upto: int, marks: S
 def _sequence_at(connection: sqlite3.Connection, author: int, position: int) -> int:
     """First sequence of a feed received at `position` or later: a feed's messages come in order, so bisect."""
     low, high = connection.execute(
-        "SELECT min(sequence), max(sequence) + 1 FROM message WHERE author=?", (author,)
+        "SELECT min(sequence), max(sequence) + 1 FROM message WHERE author=? AND sequence>0", (author,)
     ).fetchone()
     if low is None:
         return 0
@@ -225,7 +241,7 @@ def read_growth(connection: sqlite3.Connection, position: int, limit: int) -> tu
         return position, {}
     rows = connection.execute(
         "SELECT f.ref, max(m.sequence) FROM message m JOIN feed f ON f.id=m.author "
-        "WHERE m.position>? AND m.position<=? GROUP BY m.author",
+        "WHERE m.position>? AND m.position<=? AND m.sequence>0 GROUP BY m.author",
         (position, last),
     )
     return last, dict(rows.fetchall())

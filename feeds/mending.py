@@ -39,6 +39,12 @@ def drop_tails(connection: sqlite3.Connection, tails: Mapping[str, int], own: st
         ).fetchall()
         for table in ("hidden_message", "opening", "claimed_time", "message"):
             connection.executemany(f"DELETE FROM {table} WHERE position=?", gone)  # noqa: S608 - constants
+        connection.execute("DELETE FROM erased WHERE feed=?", (number,))
+        connection.execute(
+            "INSERT INTO erased SELECT author, min(sequence), max(sequence) FROM message "
+            "WHERE author=? AND length(text)=0 GROUP BY author",
+            (number,),
+        )
         if gone:  # if this is as far as it gets, the views are made anew when they are next opened
             connection.execute("UPDATE view SET version=-1")
         _set_row(connection, number)
@@ -52,7 +58,8 @@ def drop_tails(connection: sqlite3.Connection, tails: Mapping[str, int], own: st
 def _set_row(connection: sqlite3.Connection, number: int) -> None:
     """Let a feed's row say what its messages are."""
     sequence, messages, size = connection.execute(
-        "SELECT coalesce(max(sequence), 0), count(*), coalesce(sum(length(text)), 0) FROM message WHERE author=?",
+        "SELECT coalesce(max(sequence), 0), coalesce(sum(length(text)>0), 0), coalesce(sum(length(text)), 0) "
+        "FROM message WHERE author=?",
         (number,),
     ).fetchone()
     last = connection.execute("SELECT key FROM message WHERE author=? AND sequence=?", (number, sequence)).fetchone()

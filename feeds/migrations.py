@@ -2,6 +2,7 @@
 
 message.position is the receive order of this node and never leaves it. An id is stored as its 32 bytes, found through
 the first eight of them as an integer (not unique: whoever finds a row compares all 32). Authors are small integers.
+A message that was erased here keeps its row, with an empty text.
 """
 
 from typing import Final
@@ -48,5 +49,7 @@ FEEDS: Final = Component(
                 "CREATE TABLE hidden_feed(feed INTEGER PRIMARY KEY, at INTEGER NOT NULL)",
             ),
         ),
+        # feeds with erased messages (feeds.erasing): the first and the last sequence of which the text is gone
+        Migration(4, ("CREATE TABLE erased(feed INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL)",)),
     ),
 )

@@ -35,12 +35,19 @@ class TieredIndex:
             f"WHERE {first} BETWEEN ? AND ? ORDER BY {listed}"
         )
         self._clear: Final = f"DELETE FROM {name}_recent WHERE {first} BETWEEN ? AND ?"  # noqa: S608
+        chosen = " AND ".join(f"{column}=?" for column in columns)
+        self._remove: Final = tuple(f"DELETE FROM {table} WHERE {chosen}" for table in self.tables)  # noqa: S608
         self.either: Final = f"(SELECT {listed} FROM {name}_recent UNION ALL SELECT {listed} FROM {name})"  # noqa: S608
         """For FROM: both tables as one; SQLite looks a key up in each."""
 
     def insert(self, connection: sqlite3.Connection, rows: Iterable[tuple[int, ...]]) -> None:
         """Add entries; one that is there already is left alone."""
         self._insert(connection, sorted(rows))
+
+    def remove(self, connection: sqlite3.Connection, rows: Sequence[tuple[int, ...]]) -> None:
+        """Take entries out, wherever they are."""
+        for statement in self._remove:
+            connection.executemany(statement, rows)
 
     def settle(self, connection: sqlite3.Connection, before: int, position: int) -> None:
         """Move on what is due after the log has grown from `before` to `position`."""

@@ -7,7 +7,18 @@ from typing import Final, Literal, NamedTuple
 from feeds.log_rows import message_id
 from feeds.message import EMPTY, Tip
 
-__all__ = ["STATES", "FeedInfo", "FeedState", "TipRow", "Tips", "all_tips", "new_feed", "read_tip"]
+__all__ = [
+    "STATES",
+    "FeedInfo",
+    "FeedState",
+    "Hole",
+    "TipRow",
+    "Tips",
+    "all_holes",
+    "all_tips",
+    "new_feed",
+    "read_tip",
+]
 
 FeedState = Literal["open", "forked"]
 STATES: Final[tuple[FeedState, ...]] = ("open", "forked")
@@ -23,6 +34,13 @@ class FeedInfo(NamedTuple):
     messages: int
     bytes: int
     state: FeedState
+
+
+class Hole(NamedTuple):
+    """Between which sequences of a feed texts were erased here; both are erased, what is between them need not be."""
+
+    first: int
+    last: int
 
 
 class TipRow(NamedTuple):
@@ -110,6 +128,12 @@ class Tips:
 def all_tips(connection: sqlite3.Connection) -> list[TipRow]:
     """Every row of the table."""
     return [TipRow(*row) for row in connection.execute(f"SELECT {_COLUMNS} FROM feed ORDER BY id")]  # noqa: S608
+
+
+def all_holes(connection: sqlite3.Connection) -> dict[str, Hole]:
+    """Feeds of which messages were erased here."""
+    rows = connection.execute("SELECT f.ref, e.first, e.last FROM erased e JOIN feed f ON f.id=e.feed")
+    return {feed: Hole(first, last) for feed, first, last in rows}
 
 
 def read_tip(connection: sqlite3.Connection, feed: str) -> TipRow | None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feeds.errors import InvalidRef
+from feeds.errors import InvalidRef, InvalidRule
 from feeds.refs import FeedRef
+from feeds.retention_rules import parse_rules
 from node.errors import UsageError
 from replication.errors import InvalidAddress
 from replication.invite_codes import parse_external
@@ -101,6 +102,7 @@ class Config:
     budget_peer_mib: int
     budget_hops: Mapping[int, int]
     limits: Limits
+    retention: str
     log_format: str
     log_level: str
     settings: tuple[Setting, ...] = ()
@@ -267,6 +269,16 @@ def _limits(value: object) -> Limits:
     return adjusted(found)
 
 
+def _rules(value: object) -> str:
+    """Rules of what to keep, as they stand there."""
+    if not isinstance(value, str):
+        raise BadValue("must be rules like hops=3 age=1y; type=vote age=90d")
+    try:
+        return "; ".join(rule.text for rule in parse_rules(value))
+    except InvalidRule as error:
+        raise BadValue(f"must be rules like hops=3 age=1y; type=vote age=90d ({error})") from None
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("path", _folder, "~/.pysbot", "DIR", "data directory: identity, feeds, token, socket", in_file=False),
     Option("config", _folder, "", "FILE", "settings file; default: config.toml in the data directory", in_file=False),
@@ -335,6 +347,13 @@ OPTIONS: tuple[Option, ...] = (
         "budget_hops", _hop_budgets, "", "HOPS=N,...", "MiB to fetch a day of feeds at a distance, such as 2=100,3=50"
     ),
     Option("limits", _limits, "", "NAME=N,...", "bounds on what peers may cost this node, set otherwise"),
+    Option(
+        "retention",
+        _rules,
+        "",
+        "RULES",
+        "messages of others that need not be kept, such as hops=3 age=1y; type=vote age=90d; empty: all are kept",
+    ),
     Option("log_format", _choice("text", "json"), "text", "text|json", "form of the log lines on standard error"),
     Option("log_level", _choice("debug", "info", "warning", "error"), "info", "LEVEL", "debug, info, warning or error"),
 )

@@ -22,12 +22,14 @@ from api.server import HttpServer
 from api.webhooks import Webhooks
 from feeds.blobs import BlobLimits
 from feeds.keys import Keypair
+from feeds.retention_rules import parse_rules
 from node import keyfile
 from node.config import Config
 from node.directory import DataDirectory
 from node.doctor import Doctor
 from node.errors import NodeError, PortTaken
 from node.lock import DirectoryLock
+from node.retaining import Retaining
 from node.store import Store, open_store
 from node.version import VERSION
 from node.web import http_port, http_server
@@ -168,6 +170,9 @@ class Sbot:
                 discovery.append(_discovery(connections, config, keypair, times))
                 await stack.enter_async_context(_running(discovery[0], "discovery"))
             await stack.enter_async_context(webhooks.running())
+            if rules := parse_rules(config.retention):
+                retaining = Retaining(store.retention, rules, now=times.wall)
+                await stack.enter_async_context(_running(retaining, "retention"))
             await http.start()
             sbot = cls(config, directory, keypair, store, replicator, blob_exchange, connections, http, replication)
             stack.callback(directory.clear_ready)
@@ -284,7 +289,7 @@ def _discovery(connections: Connections, config: Config, keypair: Keypair, clock
 
 @asynccontextmanager
 async def _running(
-    part: Replicator | BlobExchange | PubFollower | Rooms | Discovery, name: str
+    part: Replicator | BlobExchange | PubFollower | Rooms | Discovery | Retaining, name: str
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """Run a part of the node until the end."""
 

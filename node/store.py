@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from api.webhook_store import WEBHOOKS
 from feeds.blobs import BLOBS, BlobLimits, Blobs
 from feeds.database import Database
 from feeds.early_posts import EARLY_POSTS, EarlyPosts
+from feeds.erasing import Erasing
 from feeds.errors import StoreError
 from feeds.formats.base import FeedFormat
 from feeds.formats.registry import format_of_feed
@@ -31,6 +32,7 @@ from feeds.private.key_ring import KeyRing
 from feeds.publisher import Publisher
 from feeds.publishing import Publishing
 from feeds.publishing_mark import MarkKeeper
+from feeds.retention import Retention
 from feeds.views import message_types
 from feeds.views.blob_references import BlobReferences, is_named_by
 from feeds.views.channels import Channels
@@ -51,6 +53,8 @@ log = logging.getLogger("node.store")
 
 COMPONENTS = (FEEDS, PUBLISHING, OPENINGS, BLOBS, EARLY_POSTS, REPLICATION, ROOMS, IDEMPOTENCY, TOKENS, WEBHOOKS)
 RETRY_VIEWS = 60.0
+FARTHEST = 32
+"""Follows; what is further away counts as out of reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Store:
     bundles: Bundles
     mailbox: Mailbox
     publishing: Publishing
+    erasing: Erasing
+    retention: Retention
     own_format: FeedFormat
     early: EarlyPosts
 
@@ -116,22 +122,28 @@ async def open_store(
             keypair=keypair,
             now=now,
         )
+        erasing = Erasing(database, receive_log, indexer, keypair.id)
+        retention = Retention(
+            database, indexer, erasing, mailbox, own=keypair.id, distances=_distances(database, graph, keypair.id)
+        )
         watching = asyncio.create_task(publishing.run(), name="own feed")
         catching_up = asyncio.create_task(_catch_up(indexer, ingest, mailbox, live), name="views catch up")
         try:
             yield Store(
-                database,
-                receive_log,
-                live,
-                ingest,
-                indexer,
-                graph,
-                blobs,
-                bundles,
-                mailbox,
-                publishing,
-                own_format,
-                early,
+                database=database,
+                log=receive_log,
+                live=live,
+                ingest=ingest,
+                indexer=indexer,
+                graph=graph,
+                blobs=blobs,
+                bundles=bundles,
+                mailbox=mailbox,
+                publishing=publishing,
+                erasing=erasing,
+                retention=retention,
+                own_format=own_format,
+                early=early,
             )
         finally:
             catching_up.cancel()
@@ -173,6 +185,19 @@ def views() -> list[View]:
 def _named_by(author: str) -> Callable[[Connection, str], bool]:
     """Whether a message of this author names a blob, which is then as good as its own."""
     return lambda connection, blob: is_named_by(connection, author, blob)
+
+
+def _distances(database: Database, graph: SocialGraph, me: str) -> Callable[[], Mapping[str, float]]:
+    """How far feeds are away; those that were asked for by hand count as followed."""
+    asked = "SELECT feed FROM feed_request WHERE replicate=1"
+
+    def distances() -> Mapping[str, float]:
+        found: dict[str, float] = {feed: hops for feed, hops in graph.hops(me, FARTHEST).items() if hops >= 0}
+        for (feed,) in database.peek(lambda connection: connection.execute(asked).fetchall()):
+            found[feed] = min(1, found.get(feed, 1))
+        return found
+
+    return distances
 
 
 async def _catch_up(indexer: Indexer, ingest: Ingest, mailbox: Mailbox, live: Live) -> None:

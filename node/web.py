@@ -10,6 +10,7 @@ from api.app import create_app
 from api.server import HttpServer, bind
 from api.services import Examines, HttpSettings, Services
 from api.webhooks import Webhooks
+from feeds.retention_rules import parse_rules
 from node.config import Config
 from node.errors import NodeError, PortTaken
 from node.store import Store
@@ -82,6 +83,9 @@ def http_server(
         replication=replicator,
         explainer=explainer,
         publishing=store.publishing,
+        erasing=store.erasing,
+        retention=store.retention,
+        retention_rules=parse_rules(config.retention),
         rpc=LocalCalls(table),
         sign_in=sign_in,
         inviting=inviting,

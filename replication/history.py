@@ -65,7 +65,8 @@ def rendered(entry: Entry, *, keys: bool, values: bool) -> bytes:
 
 class HistorySender:
     """Answers one request. `turn` gives a place among the streams that are served to the peer at once; `allowed` is
-    asked again before each piece, since a block may come while the stream lives."""
+    asked again before each piece, since a block may come while the stream lives. `skips_erased`: go on after messages
+    that were erased here, which only somebody who verifies nothing can use; else the stream ends before them."""
 
     def __init__(
         self,
@@ -76,7 +77,10 @@ class HistorySender:
         *,
         turn: Callable[[], AbstractAsyncContextManager[object]],
         allowed: Callable[[], bool] = lambda: True,
+        skips_erased: bool = False,
     ) -> None:
+        self._skips_erased = skips_erased
+        self._stuck = False
         self._log = log
         self._growth = growth
         self._request = request
@@ -100,7 +104,7 @@ class HistorySender:
             if self._log.sequence(request.feed) > after:
                 async with self._turn():
                     after = await self._send_ascending(after)
-            if not request.live or self._finished(after) or not self._allowed():
+            if not request.live or self._stuck or self._finished(after) or not self._allowed():
                 return
             await self._growth.beyond(request.feed, after)
 
@@ -120,12 +124,27 @@ class HistorySender:
         """Send what is stored after a sequence; returns the last sequence sent."""
         while (room := self._room(after)) and self._allowed():
             bodies = await self._piece(after, room)
-            if not bodies:
+            if bodies:
+                await self._out.send(bodies)
+                self._count(len(bodies))
+                after += len(bodies)
+            elif (beyond := await self._beyond_erased(after)) is not None:
+                after = beyond
+            else:
                 break
-            await self._out.send(bodies)
-            self._count(len(bodies))
-            after += len(bodies)
         return after
+
+    async def _beyond_erased(self, after: int) -> int | None:
+        """Where to go on when nothing comes after a sequence; None at the end, and at what was erased here."""
+        latest = self._log.sequence(self._request.feed)
+        if latest <= after:
+            return None
+        if not self._skips_erased:
+            self._stuck = True
+            return None
+        held = await self._log.next_held(self._request.feed, after)
+        beyond = latest if held is None else held - 1
+        return beyond if beyond > after else None
 
     async def _piece(self, after: int, room: int) -> list[bytes]:
         request = self._request
@@ -135,7 +154,11 @@ class HistorySender:
         if first is None:
             return []
         entries = await self._log.entries_after(first.position - 1, min(room, 200), author=request.feed, whole=True)
-        return [rendered(entry, keys=True, values=request.values) for entry in entries]
+        return [
+            rendered(entry, keys=True, values=request.values)
+            for expected, entry in enumerate(entries, after + 1)
+            if entry.sequence == expected  # what comes after one that was erased here is no part of this piece
+        ]
 
     async def _send_descending(self) -> None:
         request = self._request

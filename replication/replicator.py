@@ -185,7 +185,21 @@ class Replicator:
             state.set_clock(info.id, info.sequence)
             if info.state == "forked":
                 state.fork(info.id, now)
+        for feed, hole in self._log.holes().items():
+            state.set_hole(feed, hole)
+        self._log.when_thinned(self._thinned)
         self._apply_budget()
+
+    def _thinned(self, feed: str) -> None:
+        """Messages of a feed were erased here, or it begins anew."""
+        state, sequence, now = self.ebt.state, self._log.sequence(feed), self._clocks.now()
+        before = state.feed_status(feed)
+        state.set_hole(feed, self._log.hole(feed))
+        if sequence < before.sequence:
+            state.want(feed, False, now)
+            state.set_clock(feed, sequence)
+            state.want(feed, before.wanted, now)
+        self.ebt.pump()
 
     # ---- life
 

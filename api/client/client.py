@@ -42,6 +42,8 @@ from api.client.shapes import (
     Profile,
     Replication,
     Resolved,
+    Restored,
+    Retained,
     Room,
     Status,
     Thread,
@@ -382,17 +384,25 @@ class Client:
     def mutes(self) -> Iterator[Mute]:
         return self._list("/v1/mutes")
 
-    def delete_message(self, message: str) -> Deleted:
-        """Hide a message on this node; `note` says what that does not do."""
-        return cast(Deleted, self._connection.request("DELETE", f"/v1/messages/{escaped(message)}").json())
+    def delete_message(self, message: str, *, erase: bool = False) -> Deleted:
+        """Hide a message on this node, or take its bytes off the disk; `note` says what that does not do."""
+        return self._delete(f"/v1/messages/{escaped(message)}", erase)
 
-    def delete_feed(self, feed: str) -> Deleted:
-        """Hide a feed on this node and replicate it no longer."""
-        return cast(Deleted, self._connection.request("DELETE", f"/v1/feeds/{escaped(feed)}").json())
+    def delete_feed(self, feed: str, *, erase: bool = False) -> Deleted:
+        """Hide a feed on this node, or take its bytes off the disk, and replicate it no longer."""
+        return self._delete(f"/v1/feeds/{escaped(feed)}", erase)
 
-    def restore_feed(self, feed: str) -> None:
-        """Show a deleted feed again."""
-        self._connection.request("PUT", f"/v1/feeds/{escaped(feed)}")
+    def _delete(self, path: str, erase: bool) -> Deleted:
+        return cast(Deleted, self._connection.request("DELETE", f"{path}?erase=1" if erase else path).json())
+
+    def restore_feed(self, feed: str) -> Restored:
+        """Show a deleted feed again; where some of it was erased, it is fetched anew."""
+        return cast(Restored, self._connection.request("PUT", f"/v1/feeds/{escaped(feed)}").json())
+
+    def retention(self, rules: str | None = None, *, dry_run: bool = False) -> Retained:
+        """Erase what rules say need not be kept (those of the settings, if none are given), or tell what would go."""
+        body: dict[str, Any] = {"dry_run": dry_run} if rules is None else {"dry_run": dry_run, "rules": rules}
+        return cast(Retained, self._post("/v1/admin/retention", body))
 
     # --- tokens, invites and webhooks ---------------------------------------------------------------------------------
 

@@ -31,6 +31,9 @@ __all__ = [
     "Profile",
     "Replication",
     "Resolved",
+    "Restored",
+    "Retained",
+    "RetentionShare",
     "Room",
     "Snippet",
     "Status",
@@ -314,7 +317,34 @@ class Deleted(TypedDict):
 
     id: str
     deleted: Literal["here"]
+    erased: int
     note: str
+
+
+class Restored(TypedDict):
+    """A feed that is shown again."""
+
+    id: str
+    anew: bool
+
+
+class RetentionShare(TypedDict):
+    """What one rule takes."""
+
+    rule: str
+    messages: int
+    bytes: int
+    feeds: int
+
+
+class Retained(TypedDict):
+    """What went by rules, or would go."""
+
+    dry_run: bool
+    messages: int
+    bytes: int
+    rules: list[RetentionShare]
+    kept_bytes: int
 
 
 class Token(TypedDict):

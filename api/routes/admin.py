@@ -1,4 +1,4 @@
-"""Care of the store: views made anew, the database file made small again, and backups of the running node."""
+"""Care of the store: views made anew, old messages erased, the file made small again, backups of the running node."""
 
 import asyncio
 import re
@@ -11,12 +11,13 @@ from starlette.responses import Response
 from api.answers import document
 from api.bodies import read_object, wrong
 from api.errors import Problem
-from api.models import BackedUp, BackupBody, ReindexBody, Reindexing, Vacuumed
+from api.models import BackedUp, BackupBody, ReindexBody, Reindexing, Retained, RetentionBody, Vacuumed
 from api.negotiation import Form
 from api.openapi import also, describe
 from api.services import services_of
 from feeds.backup import BackupUnderWay, back_up
 from feeds.message import JsonValue
+from feeds.retention_rules import parse_rules
 
 __all__ = ["router"]
 
@@ -60,6 +61,25 @@ async def reindex(request: Request) -> Response:
 )
 async def vacuum(request: Request) -> Response:
     return document(request, {"freed_bytes": await services_of(request).database.vacuum()})
+
+
+@router.post(
+    "/retention",
+    summary="Erase what rules say need not be kept, or tell what that would be",
+    responses=also(200, Retained, "Done, or reckoned; views are made anew where something went", Form.MSGPACK),
+    openapi_extra=describe(body=RetentionBody),
+)
+async def retention(request: Request) -> Response:
+    services = services_of(request)
+    order = await read_object(request, services.settings)
+    order.only("rules", "dry_run")
+    dry_run = order.get("dry_run") is not None and order.flag("dry_run")
+    text = order.optional_text("rules")
+    rules = services.retention_rules if text is None else parse_rules(text)
+    work = services.retention.plan if dry_run else services.retention.apply
+    outcome = await work(rules, now=int(services.now() * 1000))
+    shares = [share._asdict() for share in outcome.rules]
+    return document(request, {"dry_run": dry_run, **outcome._asdict(), "rules": shares})
 
 
 @router.post(

@@ -51,6 +51,12 @@ COMMANDS: tuple[Command, ...] = (
     Command("key.import", "keys:import_file", "FILE", "take over the key in a file; its feed starts locked"),
     Command("key.encrypt", "keys:encrypt", "", "encrypt the key file of this node with a passphrase"),
     Command("key.decrypt", "keys:decrypt", "", "write the key file of this node in its plain form again"),
+    Command(
+        "retention",
+        "retention:retention",
+        "[RULES…] [--dry-run]",
+        "erase messages of others that need not be kept, such as 'hops=3 age=1y'",
+    ),
     Command("config", "settings:show", "[options]", "print each setting and where it came from"),
     Command("version", "identity:version", "", "print the version"),
     Command("token.list", "tokens:list_tokens", "", "tokens of other programs"),
@@ -104,7 +110,13 @@ COMMANDS: tuple[Command, ...] = (
     Command("unblock", "relations:unblock", "WHO", "block a feed no longer", group="people"),
     Command("mute", "hiding:mute", "[WHO]", "leave somebody out of timelines and searches here", group="people"),
     Command("unmute", "hiding:unmute", "WHO", "mute somebody no longer", group="people"),
-    Command("delete", "hiding:delete", "ID [--undo]", "hide a message or a feed on this node", group="people"),
+    Command(
+        "delete",
+        "hiding:delete",
+        "ID [--erase] [--undo]",
+        "hide a message or a feed on this node, or take its bytes off the disk",
+        group="people",
+    ),
     Command("publish", "publish:publish", "--type T [--KEY VALUE …] | .", "sign and store a message", group="messages"),
     Command("get", "messages:get", "ID [--private]", "one message by its id", group="messages"),
     Command(

@@ -36,17 +36,24 @@ def unmute(invocation: Invocation) -> int:
 
 
 def delete(invocation: Invocation) -> int:
-    """Hide a message or a feed on this node, and say what that does not do."""
-    with local(invocation, least=1, most=1, switches=("undo",)) as here:
+    """Hide a message or a feed on this node, or erase it, and say what that does not do."""
+    with local(invocation, least=1, most=1, switches=("undo", "erase")) as here:
         (id,) = here.words
-        feed = _feed(id)
+        feed, erase = _feed(id), here.found.on("erase")
         if here.found.on("undo"):
-            if feed is None:
+            if feed is None or erase:
                 raise UsageError("--undo takes the id of a feed; a deleted message stays hidden.")
-            here.node.restore_feed(feed)
-            here.output.line("The feed is shown again.") if here.output.pretty else here.value({"id": feed})
+            restored = here.node.restore_feed(feed)
+            if here.output.pretty:
+                anew = " Since some of it was erased, it is fetched again from its first message on."
+                here.output.line(f"The feed is shown again.{anew if restored['anew'] else ''}")
+            else:
+                here.value(dict(restored))
             return 0
-        answer = here.node.delete_message(message_id(id)) if feed is None else here.node.delete_feed(feed)
+        if feed is None:
+            answer = here.node.delete_message(message_id(id), erase=erase)
+        else:
+            answer = here.node.delete_feed(feed, erase=erase)
         here.output.line(answer["note"]) if here.output.pretty else here.value(dict(answer))
     return 0
 

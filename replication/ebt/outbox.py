@@ -117,8 +117,9 @@ class Outbox:
             return NOT_REPLICATING if told != UNKNOWN or flags & HEARD else None
         if told == UNKNOWN and table.claims[f] == NOT_REPLICATING:
             return None
-        if feeds.source[f] != table.slot:
-            return encode(feeds.local[f], receive=False)
+        reach = feeds.reach(f, table.claims[f])
+        if feeds.source[f] != table.slot or reach < feeds.local[f]:
+            return encode(reach, receive=False)
         if feeds.heard[f] > feeds.local[f] and (flags & FORCE or not table.asked(f)):
             return None  # asked for once the messages in hand are added: before, they would come again
         return encode(feeds.local[f], receive=True)
@@ -128,7 +129,7 @@ class Outbox:
         while messages > 0 and len(table.sends):
             f = table.sends.pop()
             flags[f] &= ~SEND_QUEUED
-            after, local = sent[f], feeds.local[f]
+            after, local = sent[f], feeds.reach(f, sent[f])
             if not flags[f] & TX or flags[f] & BLOCKED or not feeds.flags[f] & WANTED or after >= local:
                 continue
             share = min(messages, self._range) if len(table.sends) else messages

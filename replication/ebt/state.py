@@ -34,6 +34,8 @@ confirm   After a second of quiet, feeds that P delivered are told back to P, so
           and the next session starts with nothing to say (ours; the reference leaves this to the next session).
 verdicts  Invalid blames the peer: it is not asked for this feed again (safety.md). A forked feed is asked for from
           nobody and served up to what we hold (section 7).
+erased    Where messages were erased here, P is told that we have what comes before the first of them, and is asked for
+          nothing, until it claims the last of them: what follows is of no use without them.
 pause     A paused feed, and a paused peer, is asked for nothing (receive bit off); what was under way is taken.
 limits    Values outside -1..2**31-1 and keys that are no feed ids are skipped; 100 of them are a breach. Feeds we
           neither want nor hold leave nothing behind the session; 5 000 a session get their -1.
@@ -152,6 +154,17 @@ class EbtState:
         for table in self._peers.values():
             if lower and table.open and table.told[f] > NOT_REPLICATING:
                 table.sent[f] = min(table.sent[f], sequence)
+                self._outbox.tell(table, f)
+
+    def set_hole(self, feed: str, hole: tuple[int, int] | None) -> None:
+        """Between which sequences of ``feed`` messages were erased here (both were); None: it is whole."""
+        f = self._intern(feed)
+        if hole is None:
+            self._feeds.holes.pop(f, None)
+        else:
+            self._feeds.holes[f] = hole
+        for table in self._peers.values():
+            if table.open and table.told[f] > NOT_REPLICATING:
                 self._outbox.tell(table, f)
 
     def want(self, feed: str, wanted: bool, now: float) -> None:
@@ -546,7 +559,7 @@ class EbtState:
             self._sources.weigh(table, f, t)
         elif told < 0:
             self._sources.invite(table, f, t)
-        if told < 0 or (number & 1 and local > claim and told >> 1 < local):
+        if told < 0 or (number & 1 and local > claim and told >> 1 < local) or f in feeds.holes:
             self._outbox.tell(table, f)
 
     def _duplicate(self, table: PeerTable, f: int, count: int) -> None:

@@ -37,7 +37,7 @@ RETRIED: Final = 1024  # asked again because of a gap; not once more until the f
 class FeedTable:
     """Feeds that are, or were, wanted or held, numbered in order of appearance."""
 
-    __slots__ = ("flags", "heard", "ids", "index", "local", "progress", "source")
+    __slots__ = ("flags", "heard", "holes", "ids", "index", "local", "progress", "source")
 
     def __init__(self) -> None:
         self.index: dict[str, int] = {}
@@ -49,6 +49,8 @@ class FeedTable:
         self.source = array("i")
         """Slot of the one peer that is asked to send (receive bit on), or NOBODY."""
         self.flags = bytearray()
+        self.holes: dict[int, tuple[int, int]] = {}
+        """First and last sequence that was erased here, for the few feeds of which some are."""
         self.progress = array("d")
         """When the feed last moved, changed its source or fell behind; seconds of the caller's clock."""
 
@@ -64,6 +66,11 @@ class FeedTable:
             self.flags.append(0)
             self.progress.append(0.0)
         return number
+
+    def reach(self, number: int, claim: int) -> int:
+        """How far we can serve a feed to somebody who claims so much of it: not over what was erased here."""
+        hole = self.holes.get(number)
+        return self.local[number] if hole is None or claim >= hole[1] else hole[0] - 1
 
 
 class Refusals:

@@ -39,7 +39,16 @@ def methods(services: MethodServices, limits: Limits = DEFAULT_LIMITS) -> list[M
 
         if allowed():
             turn = turn_of(caller)
-            await HistorySender(services.log, replicator.growth, request, out, turn=turn, allowed=allowed).run()
+            sender = HistorySender(
+                services.log,
+                replicator.growth,
+                request,
+                out,
+                turn=turn,
+                allowed=allowed,
+                skips_erased=caller.local,
+            )
+            await sender.run()
 
     async def create_history_stream(caller: Caller, args: list[JsonValue], out: Sink) -> None:
         """A feed from a sequence on. Nothing is sent to whom the feed's owner or we block: the stream just ends.

@@ -73,7 +73,8 @@ def methods(services: MethodServices) -> list[Method]:
         return RawJson(b"null" if found is None else found.as_kvt())
 
     async def tip(feed: str) -> Entry | None:
-        return await log.at(feed, log.sequence(feed))
+        found = await log.at(feed, log.sequence(feed))
+        return None if found is None or not found.text else found
 
     async def get_latest(_caller: Caller, args: list[JsonValue]) -> RawJson | None:
         """The last message of a feed as `{key, value, timestamp}`, null when we have none."""

@@ -198,7 +198,7 @@ async def test_a_child_that_dies_costs_nothing(tmp_path: Path, caplog: pytest.Lo
 
 
 async def test_children_end_with_the_store_and_when_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validators, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(validators, "IDLE_SECONDS", 1.0)  # not before they were looked at
     feed = chain("long", 600)
     async with open_store(tmp_path, workers=2, processes=True) as store:
         await store.ingest.add(feed.texts[:300], source="peer")

@@ -23,6 +23,7 @@ from feeds.blobs import BLOBS, BlobLimits, Blobs, BlobTotals
 from feeds.early_posts import EARLY_POSTS
 from feeds.errors import FeedsError, SequenceMismatch
 from feeds.message import JsonValue
+from feeds.retention import Retention
 from replication.address import Address
 from replication.address_book import Remembered
 from replication.errors import DialFailed, InvalidAddress, ReplicationError, RoomFailed
@@ -356,6 +357,15 @@ async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncI
             replication=replication,
             explainer=FakeExplainer(),
             publishing=FakeOwnFeed(store),
+            erasing=store.erasing,
+            retention=Retention(
+                store.database,
+                store.indexer,
+                store.erasing,
+                store.mailbox,
+                own=store.own.id,
+                distances=lambda: dict(store.graph.hops(store.own.id, 3)),
+            ),
             rpc=LocalCalls(methods),
             sign_in=SignIn(store.own, now=clock),
             inviting=inviting,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from feeds.database import Component, Database
+from feeds.erasing import Erasing
 from feeds.formats.registry import format_of_feed
 from feeds.indexer import Indexer, View
 from feeds.ingest import Ingest
@@ -97,6 +98,7 @@ class Store:
     publisher: Publisher
     ingest: Ingest
     mailbox: Mailbox
+    erasing: Erasing
     own: Keypair
 
     def dump(self, tables: Sequence[str]) -> dict[str, list[tuple[object, ...]]]:
@@ -145,7 +147,8 @@ async def open_store(
             now=now or Ticking(),
         )
         try:
-            yield Store(database, log, indexer, graph, live, publisher, ingest, mailbox, own)
+            erasing = Erasing(database, log, indexer, own.id)
+            yield Store(database, log, indexer, graph, live, publisher, ingest, mailbox, erasing, own)
         finally:
             await ingest.close()
     finally:
