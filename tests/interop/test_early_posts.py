@@ -15,6 +15,8 @@ from tests.support import builders
 
 FEEDS = 3
 LENGTH = 2000
+POSTS = 30
+POST_SIZE = 4000
 SLOW = 600_000
 """Bytes a second: some seven seconds for everything."""
 
@@ -45,7 +47,7 @@ async def test_newest_posts_come_before_their_history(lab: Lab, tmp_path: Path, 
     await asyncio.gather(peer.want([*feeds.clock, ours.id]), ours.want(feeds.clock))
     for feed in feeds.clock:
         await ours.publish({"type": "contact", "contact": feed, "following": True})
-    _, through = await lab.relay(peer.address, per_second=SLOW)
+    relay, through = await lab.relay(peer.address, per_second=SLOW)
 
     begun = time.monotonic()
     await ours.dial(through)
@@ -62,8 +64,18 @@ async def test_newest_posts_come_before_their_history(lab: Lab, tmp_path: Path, 
         assert [text for text in posts if text.startswith(f"new {number} ")], posts
 
     complete = await ours.reach(feeds.clock)
-    print(f"{stack}: everything after {complete + seconds:.1f} s")
+    size = feeds.file.stat().st_size
+    print(f"{stack}: everything after {complete + seconds:.1f} s, {relay.from_target / size:.2f} bytes for each")
+    assert relay.from_target < 1.25 * size  # boxes and headers are an eighth of it, what came early a twentieth
     assert await early(ours) == []
     assert {feed: digest for feed, digest in (await ours.digest()).items() if feed != ours.id} == {
         feed: digest for feed, digest in (await peer.digest()).items() if feed in feeds.clock
     }
+
+    # being asked for history streams makes ssb-server ask for all feeds: what EBT brings it is not sent again
+    sent, ours_held = relay.to_target, FEEDS
+    for number in range(POSTS):
+        await ours.publish({"type": "post", "text": f"{number} " + "x" * POST_SIZE})
+    await peer.reach({ours.id: ours_held + POSTS})
+    await asyncio.sleep(0.5)
+    assert POSTS * POST_SIZE < relay.to_target - sent < 1.5 * POSTS * (POST_SIZE + 500)
