@@ -1,6 +1,7 @@
 """Puts the HTTP application together: `create_app(services)` is all that the node needs of this package's routes."""
 
 import copy
+import re
 from collections import Counter
 from typing import Any, Final
 
@@ -135,10 +136,12 @@ def create_app(services: Services) -> FastAPI:
 def _guarded(route: BaseRoute) -> BaseRoute:
     """The same route behind the check of what it needs; the routers' own belong to every application."""
     assert isinstance(route, Route)
-    if route.path in OPEN_PATHS:
-        return route
-    (method,) = (route.methods or set()) - {"HEAD"}
     guarded = copy.copy(route)
+    # An encoded line end is a character like others: a name may hold it, and at the end of a path it is not left out.
+    guarded.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+    if route.path in OPEN_PATHS:
+        return guarded
+    (method,) = (route.methods or set()) - {"HEAD"}
     guarded.app = Guard(route.app, needed(f"{method} {route.path_format}"))
     return guarded
 

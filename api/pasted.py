@@ -94,7 +94,7 @@ def _first_feed(text: str) -> FeedRef | None:
 def _as_invite(text: str) -> Pasted | None:
     try:
         address = parse_invite(text)
-    except InvalidInvite:
+    except (InvalidInvite, InvalidAddress):
         return None
     shown = Address(address.transport, address.data, address.public)
     return _reached("invite", shown)

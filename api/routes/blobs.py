@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -212,6 +213,8 @@ async def _pin(request: Request, pinned: bool) -> Response:
     openapi_extra=describe(UNBOX, RANGE, IF_RANGE, path=BLOB_PATH),
 )
 async def one_blob(request: Request) -> Response:
+    if request.path_params["id"].endswith(("/want", "/pin")):
+        raise HTTPException(405)  # what those take, the application knows
     services, blob = services_of(request), blob_in(request)
     key = UNBOX.of(request)
     etag = f'"{blob}"'

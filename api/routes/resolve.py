@@ -34,8 +34,9 @@ async def resolve(request: Request) -> Response:
     if given is None:
         raise REF.refusal("must be given")
     pasted = read_pasted(given)
-    if pasted.kind == "unknown" and " " in given:  # an unencoded + of an id
-        pasted = read_pasted(given.strip().replace(" ", "+"))
+    if pasted.kind == "unknown" and " " in given:  # an unencoded + of an id or a key; no host has one
+        encoded = read_pasted(given.strip().replace(" ", "+"))
+        pasted = pasted if "+" in (encoded.host or "") else encoded
     return written(request, as_json(await _resolved(services_of(request), pasted)).encode())
 
 

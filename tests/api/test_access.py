@@ -253,6 +253,8 @@ async def test_cors_is_off_but_for_info(shared: Api) -> None:
         ("POST", "/v1/messages/x", "DELETE, GET, HEAD"),
         ("DELETE", "/openapi.json", "GET, HEAD"),
         ("GET", "/v1/peers/x", "DELETE"),
+        ("GET", "/v1/blobs/x/want", "POST"),
+        ("GET", "/v1/blobs/x/pin", "DELETE, PUT"),
         ("TRACE", "/v1/info", "GET, HEAD"),
     ],
 )
@@ -265,7 +267,19 @@ async def test_methods_that_a_path_does_not_take(shared: Api, method: str, path:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v2/info", "/v1/message", "/etc/passwd", "/v1/info/x", "/docs/x"]
+    "path",
+    [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/whoami%0A",
+        "/healthz%0A",
+        "/v2/info",
+        "/v1/message",
+        "/etc/passwd",
+        "/v1/info/x",
+        "/docs/x",
+    ],
 )
 @IN_MODULE
 async def test_unknown_paths(shared: Api, path: str) -> None:

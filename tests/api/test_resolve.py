@@ -72,6 +72,9 @@ async def test_every_spelling_of_an_id_and_whether_it_is_here(api: Api) -> None:
         ("#New-People!", {"kind": "channel", "alias": "new-people"}),
         (f"look at {MESSAGE} there", {"kind": "message", "id": MESSAGE}),
         ("hello", {"kind": "unknown", "id": None, "held": None}),
+        (NET.replace("+", " "), {"kind": "address", "id": ANN}),
+        (NET.replace("net:", "net:ex ample."), {"kind": "unknown"}),
+        (f"localhost:65537:{ANN}~{SEED}", {"kind": "feed", "id": ANN}),
         ("", {"kind": "unknown"}),
     ],
 )

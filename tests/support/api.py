@@ -22,6 +22,7 @@ from api.webhooks import Webhooks
 from feeds.blobs import BLOBS, BlobLimits, Blobs, BlobTotals
 from feeds.early_posts import EARLY_POSTS
 from feeds.errors import FeedsError, SequenceMismatch
+from feeds.keys import Keypair
 from feeds.message import JsonValue
 from feeds.retention import Retention
 from replication.address import Address
@@ -303,11 +304,13 @@ class NoWeb(WebJson):
 
 
 @asynccontextmanager
-async def open_api(folder: Path, settings: HttpSettings | None = None) -> AsyncIterator[Api]:
-    """A node's HTTP side over the store in a folder."""
+async def open_api(
+    folder: Path, settings: HttpSettings | None = None, *, own: Keypair | None = None
+) -> AsyncIterator[Api]:
+    """A node's HTTP side over the store in a folder; own -- its identity."""
     clock = Ticking()
     async with open_store(
-        folder, components=[REPLICATION, ROOMS, IDEMPOTENCY, TOKENS, WEBHOOKS, BLOBS, EARLY_POSTS], now=clock
+        folder, own=own, components=[REPLICATION, ROOMS, IDEMPOTENCY, TOKENS, WEBHOOKS, BLOBS, EARLY_POSTS], now=clock
     ) as store:
         peers, replication, methods = FakePeers(), FakeReplication(), MethodTable()
         blobs = await Blobs.open(folder / "blobs", store.database, now=clock, limits=BlobLimits(max_size=BLOB_SIZE))
