@@ -255,3 +255,23 @@ def test_a_bundle_is_read_as_it_was_written() -> None:
     events = list(BundleReader().feed(handmade()))
     assert sum(len(event.texts) for event in events if isinstance(event, Slice)) == 75
     assert sum(isinstance(event, BlobBegin) for event in events) == 4
+
+
+async def test_a_feed_with_erased_messages_is_carried_up_to_them_and_from_behind_them(tmp_path: Path) -> None:
+    feed = builders.chain("other", 50)
+    async with (
+        island(tmp_path / "a", builders.keypair("a")) as here,
+        island(tmp_path / "b", builders.keypair("b")) as there,
+        island(tmp_path / "c", builders.keypair("c")) as ahead,
+    ):
+        await here.store.ingest.add(feed.texts, source="test")
+        await ahead.store.ingest.add(feed.texts[:30], source="test")
+        places = [await here.store.log.at(feed.id, sequence) for sequence in (21, 25, 28)]
+        await here.store.erasing.erase([place.position for place in places if place], now=0)
+        for place, feeds in ((there, (1, 20)), (ahead, (31, 50))):
+            data = await here.export(ExportOptions(known=await known(place)))
+            assert (await inspect(chunks(data, 1000))).feeds == {feed.id: feeds}
+            report = await place.take_in(data)
+            assert (report.added, report.gaps, report.complete) == (20, 0, True)
+        lines = b"".join([line async for line in here.bundles.json_lines(ExportOptions())]).splitlines()
+        assert len(lines) == 47
