@@ -37,6 +37,8 @@ log = logging.getLogger("node.doctor")
 
 CHECK_SECONDS: Final = 30.0
 CALL_SECONDS: Final = 10.0
+DIAL_BACK_SECONDS: Final = 20.0
+DIAL_BACK_PEERS: Final = 3
 RECENT: Final = 200
 PAUSE: Final = 2.0
 REBUILD_SECONDS: Final = 20.0
@@ -272,10 +274,36 @@ class Doctor:
             peer.connection.abort()
 
     async def _dial_back(self) -> Finding:
-        return skipped(
-            "Peers have no method to dial us back, so nobody outside was asked.",
-            "For certainty, have a friend's node connect to the address that `reach-outside` names.",
+        """Have connected peers dial us where our connection comes from; those that are nodes like this one can."""
+        bound = next(
+            (each for each in map(parse_address, self._connections.addresses()) if each.transport == "net"), None
         )
+        if bound is None:
+            return skipped("The node listens on no TCP port.")
+        try:
+            port, told = self._inviting.advertised().port, True
+        except InvalidAddress:
+            port, told = bound.port, False
+        live = [peer for peer in self._connections.peers() if peer.state is PeerState.CONNECTED and not peer.local]
+        failure = None
+        for peer in live[:DIAL_BACK_PEERS]:
+            try:
+                said = await self._connections.call(peer.id, "conn.dialBack", [port], timeout=DIAL_BACK_SECONDS)
+            except RemoteError:
+                continue  # it has no such method
+            if isinstance(said, dict) and said.get("reached") is True:
+                return ok(f"{peer.id} dialled this node back at {said.get('address')}.")
+            if isinstance(said, dict):
+                failure = failure or f"{peer.id} could not dial this node back at {said.get('address')}: {_step(said)}."
+        if failure is None:
+            return skipped(
+                "No connected peer can dial us back, so nobody outside was asked.",
+                "For certainty, have a friend's node connect to the address that `reach-outside` names.",
+            )
+        advice = f"Forward TCP port {port} to this machine and open it in the firewall."
+        if "server-accept" in failure:  # as a stranger it may be turned away, if there is not another node
+            return skipped(f"{failure} Strangers may not be wanted here (--strangers), or another node answers there.")
+        return failed(failure, advice) if told else skipped(f"{failure} Others can only be called from here.", advice)
 
     async def _has_network(self) -> Finding:
         if self._network():
@@ -345,6 +373,12 @@ def _claimed(text: bytes) -> float:
     except (ValueError, KeyError, TypeError):
         return 0.0
     return claimed if isinstance(claimed, int | float) else 0.0
+
+
+def _step(said: Mapping[str, Any]) -> str:
+    """Where a dial of somebody else stopped, in its words."""
+    step = "the TCP connection" if said.get("step") == "connect" else f"the handshake ({str(said.get('step'))[:40]})"
+    return f"{step} failed: {str(said.get('reason'))[:200]}"
 
 
 def _day(seconds: float) -> str:

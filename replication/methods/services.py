@@ -13,10 +13,12 @@ from feeds.log import Log
 from feeds.mailbox import Mailbox
 from feeds.publishing import Publishing
 from feeds.views.social_graph import SocialGraph
+from replication.address import Address
 from replication.address_book import Remembered
 from replication.blob_exchange import BlobExchange
 from replication.discovery import Discovery
 from replication.inviting import Inviting
+from replication.peer import Peer
 from replication.peer_info import KnownPeer, PeerEvent, PeerInfo, Traffic
 from replication.replicator import Replicator
 from replication.room_server import RoomServer
@@ -44,6 +46,8 @@ class Hub(Protocol):
     def autoconnect(self, on: bool) -> None: ...
 
     async def reconnect(self) -> None: ...
+
+    async def visit(self, address: Address) -> Peer: ...
 
     async def dial(self, address: str) -> PeerInfo: ...
 

@@ -6,6 +6,7 @@ from replication.limits import DEFAULT_LIMITS, Limits
 from replication.methods import (
     blobs,
     care,
+    dial_back,
     ebt,
     friends,
     gossip,
@@ -53,6 +54,7 @@ def all_methods(
     yield from care.methods(services)
     yield from gossip.methods(services)
     yield from lan.methods(services)
+    yield from dial_back.methods(services)
     yield from http_auth.methods(services)
     yield from rooms.methods(services)
     yield from invites.methods(services)

@@ -182,3 +182,21 @@ async def test_files_are_looked_at_without_a_node(tmp_path: Path) -> None:
     assert {one["check"] for one in found} >= {"directory", "key", "lock", "database", "disk"}
     assert found[0]["state"] == "failed"
     assert not (tmp_path / "nothing").exists()
+
+
+async def test_a_peer_dials_back_and_the_step_that_fails_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        closed = silent.getsockname()[1]
+    async with (
+        Sbot.open(load({**QUIET, "path": str(tmp_path / "a")}, {})) as node,
+        Sbot.open(load({**QUIET, "path": str(tmp_path / "b"), "external": f"127.0.0.1:{closed}"}, {})) as wrong,
+        Sbot.open(load({**QUIET, "path": str(tmp_path / "c")}, {})) as peer,
+    ):
+        for each in (node, wrong):
+            await each.connections.dial(peer.address)
+        found = (await checks(node))["dial-back"]
+        assert (found["state"], peer.id in found["detail"]) == ("ok", True)
+        found = (await checks(wrong))["dial-back"]
+        assert found["state"] == "failed"
+        assert f"127.0.0.1:{closed}: the TCP connection failed" in found["detail"]
+        assert f"port {closed}" in found["advice"]

@@ -18,7 +18,7 @@ ANON = {
     "ebt": {"replicate": "duplex", "replicateFormat": "duplex", "clock": "async"},
     "partialReplication": {"getSubset": "source", "getTangle": "source"},
     "gossip": {"ping": "duplex"},
-    "conn": {"ping": "duplex"},
+    "conn": {"ping": "duplex", "dialBack": "async"},
     "httpAuth": {"requestSolution": "async", "sendSolution": "async", "invalidateAllSolutions": "async"},
 }
 

@@ -282,3 +282,30 @@ async def test_ebt_by_the_name_with_a_format(tmp_path: Path) -> None:
         assert await items(peer.duplex("ebt.replicateFormat", [{"version": 3, "format": "classic"}])) == [{a.id: 0}]
         with pytest.raises(RemoteCallError, match="only the format classic"):
             await peer.duplex("ebt.replicateFormat", [{"version": 3, "format": "bendybutt-v1"}]).read_batch()
+
+
+async def test_a_peer_is_dialled_back_at_its_own_host_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_node(tmp_path, "a") as a, open_node(tmp_path, "b") as b, program(a) as own:
+        await b.connections.dial(a.address)
+        port = int(b.address.split(":")[2].split("~")[0])
+        call = b.connections.call
+        assert await call(a.id, "conn.dialBack", [port]) == {
+            "address": f"127.0.0.1:{port}",
+            "reached": True,
+            "step": None,
+            "reason": None,
+        }
+        with pytest.raises(RemoteCallError, match="a moment ago"):
+            await call(a.id, "conn.dialBack", [port])
+        monkeypatch.setattr("replication.methods.dial_back.PAUSE_SECONDS", 0.0)
+        closed: Any = await call(a.id, "conn.dialBack", [1])
+        assert (closed["address"], closed["reached"], closed["step"]) == ("127.0.0.1:1", False, "connect")
+        other: Any = await call(a.id, "conn.dialBack", [int(a.address.split(":")[2].split("~")[0])])
+        assert (other["reached"], other["step"]) == (False, "server-accept")  # somebody else is there
+        for odd in ([], ["8008"], [0], [65536], [True]):
+            with pytest.raises(RemoteCallError, match="expected a port"):
+                await call(a.id, "conn.dialBack", odd)
+        with pytest.raises(RemoteCallError, match="over TCP"):
+            await own.call("conn.dialBack", [port])
+        assert a.connections.connected(b.id)
+        assert b.connections.connected(a.id)
