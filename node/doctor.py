@@ -1,7 +1,8 @@
 """`sbot doctor`: one check after another, each with what came out and what to do (GET /v1/doctor).
 
 The node dials itself, over the address that it tells others where there is one. That shows that a port is open from
-here; whether others far away get through, only they can tell, and no deployed peer offers to dial back.
+here; whether others far away get through, only they can tell: connected peers that are nodes like this one dial back,
+the deployed ones cannot.
 """
 
 import asyncio
