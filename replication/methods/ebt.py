@@ -13,6 +13,8 @@ from replication.methods.services import MethodServices
 from replication.rpc.methods import Caller, Kind, Method, Who
 from replication.rpc.streams import Duplex
 
+NO_FORMATS = "method:ebt,replicateFormat is not in list of allowed methods"
+"""In these words deployed peers understand that we lack what they ask for, and go on with classic feeds alone."""
 WRONG_VERSION = "expected ebt.replicate({version: 3})"
 
 
@@ -30,6 +32,9 @@ def methods(services: MethodServices, limits: Limits = DEFAULT_LIMITS) -> list[M
 
     async def replicate_format(caller: Caller, args: list[JsonValue], duplex: Duplex) -> None:
         """The same under the name that has the format as an option; `classic` is the only one here."""
+        opts = args[0] if args else None
+        if isinstance(opts, dict) and opts.get("format") not in (None, "classic"):
+            raise RemoteVisible(NO_FORMATS)
         await replicate(caller, args, duplex)
 
     async def clock(caller: Caller, _args: list[JsonValue]) -> dict[str, int]:
