@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import aiosqlite
 
+from feeds.components import Component, Migration
 from feeds.errors import FeedsError, StoreError
 
 __all__ = ["APPLICATION_ID", "Component", "Database", "Guard", "Migration", "store_error"]
@@ -56,20 +57,6 @@ def store_error(error: sqlite3.Error) -> StoreError:
         if name.startswith(prefix):
             return StoreError(f"{reason} (SQLite: {text})")
     return StoreError(f"the database refused (SQLite: {text})")
-
-
-class Migration(NamedTuple):
-    """One step of a component's schema. number counts from 1 without holes; statements run in order."""
-
-    number: int
-    statements: tuple[str, ...]
-
-
-class Component(NamedTuple):
-    """A part of the program with tables of its own, and the migrations that lead to their present form."""
-
-    name: str
-    migrations: Sequence[Migration]
 
 
 class Guard(Protocol):

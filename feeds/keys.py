@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-import cffi
+import _cffi_backend
 import nacl._sodium  # type: ignore[import-not-found]
 from nacl import bindings
 from nacl.exceptions import CryptoError
@@ -50,15 +50,14 @@ def _find_verify() -> Any:
 
     PyNaCl binds only crypto_sign_open, which wants signature and text in one buffer and returns another copy. The
     detached call is in the same library; where that does not export it, the bound one serves.
+    Its type is put together here: letting cffi parse a declaration would take a twentieth of a second of every start.
     """
-    ffi = cffi.FFI()
-    ffi.cdef(
-        "int crypto_sign_verify_detached(const unsigned char *signature, const unsigned char *message,"
-        " unsigned long long length, const unsigned char *public_key);"
-    )
+    backend: Any = _cffi_backend
+    text = backend.new_pointer_type(backend.new_primitive_type("unsigned char"))
+    length, verdict = map(backend.new_primitive_type, ("unsigned long long", "int"))
+    verify = backend.new_function_type((text, text, length, text), verdict)
     try:
-        library: Any = ffi.dlopen(nacl._sodium.__file__)
-        return library.crypto_sign_verify_detached
+        return backend.load_library(nacl._sodium.__file__).load_function(verify, "crypto_sign_verify_detached")
     except (AttributeError, OSError):
         return _verify_by_open
 

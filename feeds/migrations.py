@@ -8,7 +8,7 @@ A message that was erased here keeps its row, with an empty text.
 from typing import Final
 
 from feeds import claimed_times
-from feeds.database import Component, Migration
+from feeds.components import Component, Migration
 from feeds.tiered_index import TieredIndex
 
 __all__ = ["FEEDS", "MESSAGE_KEY"]

@@ -8,29 +8,26 @@ and let go when none has come for a while; where they cannot be started, threads
 """
 
 import asyncio
-import gc
 import logging
 import marshal
 import os
-import signal
-import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Final, TypeVar
 
 from feeds import admission
 from feeds.admission import Extractor, Task, Verdict
+from feeds.validator_process import read_payload, without, write_payload
 
 if sys.platform == "linux":
     import fcntl
 
-__all__ = ["Validators", "main"]
+__all__ = ["Validators"]
 
 T = TypeVar("T")
 LOG: Final = logging.getLogger(__name__)
@@ -42,7 +39,6 @@ CHANCES: Final = 3
 IDLE_SECONDS: Final = 30.0
 EXIT_SECONDS: Final = 5.0
 PIPE_BYTES: Final = 1 << 20
-_HEADER: Final = struct.Struct("<Q")
 
 
 class Validators:
@@ -107,7 +103,7 @@ class Validators:
         self._pool.shutdown()
 
     def _judge_here(self, tasks: Sequence[Task], spared: frozenset[int]) -> list[Verdict]:
-        return admission.judge(tasks, self._hmac_key, _without(self._extractors, spared))
+        return admission.judge(tasks, self._hmac_key, without(self._extractors, spared))
 
     def _judge_in_child(self, number: int, tasks: Sequence[Task], spared: frozenset[int]) -> list[Verdict]:
         """In a worker thread, which waits without the interpreter's lock."""
@@ -165,7 +161,7 @@ class _Child:
         paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         names = [f"{extract.__module__}:{extract.__qualname__}" for extract in extractors]
         self._process: Final = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-P", "-c", "from feeds.validators import main; main()", *names],
+            [sys.executable, "-P", "-c", "from feeds.validator_process import main; main()", *names],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
@@ -190,12 +186,12 @@ class _Child:
             with self._asking:
                 turn = self._asked
                 self._asked += 1
-                _write(self._to, request)
+                write_payload(self._to, request)
             with self._answering:
                 self._answering.wait_for(lambda: self._broken or self._answered == turn)
             if self._broken:
                 raise EOFError("the process ended")
-            answer = _read(self._from)
+            answer = read_payload(self._from)
         except BaseException:
             with self._answering:
                 self._broken = True
@@ -218,58 +214,8 @@ class _Child:
         self._from.close()
 
 
-def _without(extractors: Sequence[Extractor], spared: frozenset[int]) -> list[Extractor | None]:
-    return [None if number in spared else extract for number, extract in enumerate(extractors)]
-
-
 def _widen(pipe: IO[bytes]) -> None:
     """Let a whole task pass without the two sides taking turns, where the system can."""
     if sys.platform == "linux":
         with suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def _write(stream: IO[bytes], payload: bytes) -> None:
-    stream.write(_HEADER.pack(len(payload)))
-    stream.write(payload)
-    stream.flush()
-
-
-def _read(stream: IO[bytes]) -> bytes:
-    """The next payload. Raises EOFError at the end of the stream."""
-    header = stream.read(_HEADER.size)
-    if len(header) == _HEADER.size:
-        (size,) = _HEADER.unpack(header)
-        payload = stream.read(size)
-        if len(payload) == size:
-            return payload
-    raise EOFError("the process ended")
-
-
-def main() -> None:
-    """The child: judge what comes on standard input until it ends. Arguments: the extractors, as module:name."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which then ends this
-    extractors = [_named(name) for name in sys.argv[1:]]
-    # Judging makes many objects and drops them all together: going through them again and again meanwhile, as the
-    # collector would, costs a third of the time.
-    gc.freeze()
-    gc.disable()
-    while True:
-        try:
-            request = _read(sys.stdin.buffer)
-        except EOFError:
-            return
-        hmac_key, spared, tasks = marshal.loads(request)  # noqa: S302 - from the process that started this one
-        verdicts = admission.judge(tasks, hmac_key, _without(extractors, spared))
-        try:
-            _write(sys.stdout.buffer, marshal.dumps([tuple(verdict) for verdict in verdicts]))
-        except BrokenPipeError:  # the node was killed: nobody waits for the answer
-            os._exit(0)
-        del request, tasks, verdicts
-        gc.collect()
-
-
-def _named(name: str) -> Extractor:
-    module, _, function = name.partition(":")
-    extractor: Extractor = getattr(import_module(module), function)
-    return extractor

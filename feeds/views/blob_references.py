@@ -12,8 +12,7 @@ from feeds.blob_links import BlobLink, blob_ids, blob_links
 from feeds.bulk_insert import BulkInsert
 from feeds.canonical_json import parse
 from feeds.content import FoundLink
-from feeds.log import Entry, Extract, entries_at
-from feeds.log_rows import VISIBLE
+from feeds.log_rows import VISIBLE, Entry, Extract, entries_at
 from feeds.message import Message
 from feeds.tiered_index import TieredIndex
 from feeds.views.placing import id_hash

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from feeds.bulk_insert import BulkInsert
 from feeds.content import FoundLink
 from feeds.conversation import clamped_time, normalise_channel, read_channels, read_subscription
-from feeds.log import Extract
+from feeds.log_rows import Extract
 from feeds.message import Message
 from feeds.views.interning import intern, storable
 from feeds.views.placing import END, Spot

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from feeds.content import FoundLink, target_of
 from feeds.errors import InvalidRef
-from feeds.log import Extract, key8, message_id
+from feeds.log_rows import Extract, key8, message_id
 from feeds.message import Message
 from feeds.refs import BlobRef, FeedRef, MessageRef
 from feeds.tiered_index import TieredIndex

@@ -7,7 +7,7 @@ from typing import Final
 
 from feeds.bulk_insert import BulkInsert
 from feeds.content import FoundLink, content_type
-from feeds.log import Extract
+from feeds.log_rows import Extract
 from feeds.message import Message
 from feeds.views.interning import intern, storable
 

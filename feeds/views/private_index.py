@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from feeds.content import FoundLink
-from feeds.log import Entry, Extract, message_id
-from feeds.log_rows import VISIBLE
+from feeds.log_rows import VISIBLE, Entry, Extract, message_id
 from feeds.message import Message
 
 __all__ = ["PrivateIndex", "encrypted_after", "extract", "read_entries"]

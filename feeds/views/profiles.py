@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from feeds.bulk_insert import BulkInsert
 from feeds.canonical_json import parse
 from feeds.content import FoundLink
-from feeds.log import Extract, entries_at
+from feeds.log_rows import Extract, entries_at
 from feeds.message import JsonValue, Message
 from feeds.names import Said, as_json, folded_name, read_about
 from feeds.views.interning import intern, storable

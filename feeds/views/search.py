@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from feeds.bulk_insert import BulkInsert
 from feeds.content import FoundLink
-from feeds.log import Extract
+from feeds.log_rows import Extract
 from feeds.message import Message
 from feeds.search_words import Query, searchable
 

@@ -6,14 +6,16 @@ are in `contact_graph`; here they meet the log.
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from feeds.contact_graph import ContactGraph, Edge
 from feeds.content import FoundLink, read_contact
-from feeds.database import Database
-from feeds.log import Extract
+from feeds.log_rows import Extract
 from feeds.message import Message
 from feeds.views.interning import intern
+
+if TYPE_CHECKING:  # whoever judges messages needs `extract` alone, in processes that are to start quickly
+    from feeds.database import Database
 
 __all__ = ["Change", "Contacts", "SocialGraph", "extract"]
 
@@ -72,7 +74,7 @@ class SocialGraph:
         self._revision = 0
 
     @classmethod
-    async def open(cls, database: Database, indexer: "ChangeSource") -> "SocialGraph":
+    async def open(cls, database: "Database", indexer: "ChangeSource") -> "SocialGraph":
         """Load the edges that the view's tables hold, and follow the indexer from here on."""
         graph = cls()
         # In this turn of the event loop: no commit is announced in between.

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from feeds.content import FoundLink
 from feeds.conversation import clamped_time, read_place
-from feeds.log import Extract
+from feeds.log_rows import Extract
 from feeds.message import Message
 from feeds.tiered_index import TieredIndex
 from feeds.views.placing import Spot, id_hash

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from feeds.bulk_insert import BulkInsert
 from feeds.content import FoundLink
 from feeds.conversation import clamped_time, read_place
-from feeds.log import Extract
+from feeds.log_rows import Extract
 from feeds.message import Message
 from feeds.views.placing import END, Spot, id_hash
 

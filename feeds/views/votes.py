@@ -6,8 +6,7 @@ from typing import Final, NamedTuple
 
 from feeds.content import FoundLink
 from feeds.conversation import read_vote
-from feeds.log import Extract, message_id
-from feeds.log_rows import VISIBLE
+from feeds.log_rows import VISIBLE, Extract, message_id
 from feeds.message import Message
 from feeds.tiered_index import TieredIndex
 from feeds.views.interning import intern, storable
