@@ -1279,6 +1279,7 @@ class BundleImport(Shape):
     invalid: int
     skipped: int = Field(description="Messages of feeds that were deleted here")
     feeds: int = Field(description="Feeds of which something was added or here already")
+    blobs: int = Field(description="The same as `blobs_added`")
     blobs_added: int
     blobs_known: int
     blobs_refused: int

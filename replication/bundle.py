@@ -18,7 +18,7 @@ import zstandard
 
 from feeds.errors import InvalidRef
 from feeds.keys import public_from_id, verify
-from feeds.refs import BlobRef, FeedRef
+from feeds.refs import BlobRef, FeedRef, is_blob, is_feed
 from replication.errors import InvalidBundle
 
 __all__ = [
@@ -45,7 +45,11 @@ MAX_RECORD: Final = 1024 * 1024
 MAX_MESSAGE: Final = 64 * 1024
 MAX_TEXTS: Final = 4096
 MAX_ENTRIES: Final = 4096
+MAX_LISTED: Final = 500_000
+"""Entries of all clocks and lists of blobs in one bundle."""
 BLOB_PIECE: Final = 64 * 1024
+MAX_BLOB: Final = 1 << 30
+"""Bytes that a blob may claim; no node keeps nearly so long ones."""
 MAX_BUNDLE: Final = 1 << 50
 """Bytes of a whole stream where the caller sets no other bound."""
 LONGEST_ID: Final = 256
@@ -249,6 +253,7 @@ class BundleReader:
         self._header: Header | None = None
         self._blob_left = 0
         self._ended = False
+        self._listed = 0
         self.taken = 0
         """Bytes given to `feed`."""
         self.unpacked = 0
@@ -347,12 +352,15 @@ class BundleReader:
                 self._header = self._read_header(fields)
                 return self._header
             case 1, [dict(clock)]:
+                self._listing(len(clock))
                 return ClockPart({self._feed(feed): self._number(sequence) for feed, sequence in clock.items()})
             case 2, [feed, first, list(texts)]:
                 return self._read_slice(feed, first, texts)
             case 3, [blob, size]:
+                if self._number(size) > MAX_BLOB:
+                    raise InvalidBundle(self._damaged("a blob is longer than any"))
                 self._counts["blobs"] += 1
-                self._counts["blob_bytes"] += self._number(size)
+                self._counts["blob_bytes"] += size
                 self._blob_left = size
                 return BlobBegin(self._blob(blob), size)
             case 4, [bytes(data)]:
@@ -361,10 +369,16 @@ class BundleReader:
                 self._blob_left -= len(data)
                 return BlobPiece(data, self._blob_left == 0)
             case 5, [list(blobs)]:
+                self._listing(len(blobs))
                 return Lacking([self._blob(blob) for blob in blobs])
             case 9, [bytes(manifest), bytes(signature)]:
                 return self._read_end(manifest, signature)
         raise InvalidBundle(self._damaged("a record has an unknown form"))
+
+    def _listing(self, ids: int) -> None:
+        self._listed += ids
+        if self._listed > MAX_LISTED:
+            raise InvalidBundle(self._damaged("its clocks and lists have more entries than there are feeds"))
 
     def _read_header(self, fields: dict[Any, Any]) -> Header:
         if fields.get("format") != FORMAT:
@@ -402,6 +416,8 @@ class BundleReader:
 
     def _feed(self, text: object) -> str:
         if isinstance(text, str) and len(text) <= LONGEST_ID:
+            if is_feed(text):
+                return text
             try:
                 return str(FeedRef.parse(text))
             except InvalidRef:
@@ -410,6 +426,8 @@ class BundleReader:
 
     def _blob(self, text: object) -> str:
         if isinstance(text, str) and len(text) <= LONGEST_ID:
+            if is_blob(text):
+                return text
             try:
                 return str(BlobRef.parse(text))
             except InvalidRef:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from feeds import canonical_json, hiding
@@ -131,7 +132,7 @@ class ImportReport:
     def as_json(self) -> dict[str, Any]:
         """A JSON value."""
         value = {name: getattr(self, name) for name in self.__slots__ if name != "feeds"}
-        return {**value, "feeds": len(self.feeds)}
+        return {**value, "feeds": len(self.feeds), "blobs": self.blobs_added}
 
 
 @dataclass(slots=True)
@@ -342,6 +343,8 @@ class Bundles:
             await door.close()
         finally:
             await door.abandon()
+        if report.format == "jsonl" and report.problem is None and report.invalid >= report.messages:
+            report.complete, report.problem = False, "none of its lines is a valid message"
         return report
 
     async def _take_bundle(
@@ -394,7 +397,7 @@ class _Exporting:
 
     def clock(self, clock: Mapping[str, int]) -> Iterator[bytes]:
         """The sender's clock, in the first part and where it does not take too much of it."""
-        items = list(clock.items())
+        items = list(islice(clock.items(), bundle.MAX_LISTED - BLOBS_NAMED))
         if self._options.part == 1 and (self._limit is None or len(items) * 70 < self._limit // 4):
             for at in range(0, len(items), CLOCK_AT_ONCE):
                 yield self.writer.clock(dict(items[at : at + CLOCK_AT_ONCE]))

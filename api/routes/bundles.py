@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ router: Final = APIRouter(prefix="/v1/bundles", tags=["bundles"])
 
 CLOCK_BYTES: Final = 64 * 1024 * 1024
 """Bytes of a body that holds a receiver's clock."""
+DRAIN_SECONDS: Final = 8.0
 MOST_HOPS: Final = 100
 MEMBERS: Final = ("for", "feeds", "hops", "blobs", "max_bytes", "packed", "part", "series", "format")
 _BYTES: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -156,9 +158,11 @@ class _Made(Response):
 
 
 async def _drain(body: AsyncIterator[bytes]) -> None:
-    """Read what is left after damage: a client that still sends would not see the answer."""
-    async for _ in body:
-        pass
+    """Read what is left after damage, but not for ever: a client that still sends would not see the answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for _ in body:
+                pass
 
 
 async def _body(request: Request, services: Services) -> AsyncIterator[bytes]:

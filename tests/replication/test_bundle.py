@@ -210,3 +210,9 @@ def test_vectors(entry: dict[str, object]) -> None:
     assert texts == entry["messages"]
     blobs = [event.id for event in events if isinstance(event, BlobBegin)]
     assert blobs == entry["blobs"]
+
+
+def test_lists_without_end_are_refused() -> None:
+    lists = frame([0, HEADER]) + frame([5, [BLOB] * 4000]) * 126
+    assert read(lists)[1] is not None
+    assert "more entries" in str(read(lists)[1])
