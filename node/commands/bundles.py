@@ -90,7 +90,7 @@ def take_in(invocation: Invocation) -> int:
     with _place(found) as place:
         for name in found.words:
             with _opened(name, limit) as pieces:
-                report = place.take_in(_shown(pieces))
+                report = place.take_in(_shown(pieces, _size(name)))
             good = good and report["problem"] is None
             _say(found, {"file": name, **report}, _report(name, report))
     return 0 if good else 1
@@ -233,15 +233,22 @@ def _pieces(name: str, file: BinaryIO) -> Iterator[bytes]:
         raise NodeError(f"{name} cannot be read: {error.strerror}.") from None
 
 
-def _shown(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same pieces, with word of how far we are for who looks on."""
+def _size(name: str) -> int | None:
+    """Bytes of a plain file; None for what may be of any length."""
+    path = Path(name)
+    return path.stat().st_size if not is_address(name) and path.is_file() else None
+
+
+def _shown(pieces: Iterable[bytes], total: int | None) -> Iterator[bytes]:
+    """The same pieces, with word of how far we are (of `total` bytes) for who looks on."""
     done, told_at, terminal = 0, 0, sys.stderr.isatty()
     for piece in pieces:
         yield piece
         done += len(piece)
         if terminal and done - told_at >= 4 * PIECE:
             told_at = done
-            sys.stderr.write(f"\r{display.size(done)} \x1b[K")
+            share = f" of {display.size(total)}, {100 * done // total} %" if total else ""
+            sys.stderr.write(f"\r{display.size(done)}{share} \x1b[K")
             sys.stderr.flush()
     if terminal:
         sys.stderr.write("\r\x1b[K")
