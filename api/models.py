@@ -116,6 +116,7 @@ class ProblemDetails(BaseModel):
 class InfoLimits(Shape):
     message_units: int = Field(description="UTF-16 units of a formatted classic message, signature included")
     body_bytes: int
+    blob_bytes: int
     page_items: int
     event_streams: int
 

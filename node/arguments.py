@@ -15,6 +15,7 @@ from node.errors import UsageError
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?\Z")
 _OPTION = re.compile(r"--[A-Za-z]")
+_QUOTED_ID = re.compile(r'"[@%&][A-Za-z0-9+/=]+\.[a-z0-9.-]+"\Z')
 _LARGEST_EXACT = 2**53
 _DEEPEST = 16
 
@@ -105,6 +106,11 @@ def free(argv: Sequence[str], *, switches: Collection[str] = (), texts: Collecti
             value = True
         _put(options, name, value)
     return Free(tuple(words), options)
+
+
+def unquoted(word: str) -> str:
+    """A positional word without the quotes that an id has where a command printed it as JSON."""
+    return word[1:-1] if _QUOTED_ID.match(word) else word
 
 
 def word_value(word: str) -> Any:

@@ -35,7 +35,22 @@ FEATURES: Final = (
     "idempotency",
     "ndjson",
     "msgpack",
+    "private",
+    "blobs",
+    "profiles",
+    "names",
+    "search",
+    "render",
+    "rpc",
+    "tokens",
+    "webhooks",
+    "sign-in",
+    "invites",
+    "rooms",
+    "bundles",
+    "deletion",
 )
+"""What a program may look for before it asks; the names of groups of routes are among them."""
 
 
 @router.get("/v1/info", summary="What this node is", responses=also(200, Info, "Open to everybody", Form.MSGPACK))
@@ -49,6 +64,7 @@ async def info(request: Request) -> Response:
         "limits": {
             "message_units": MESSAGE_UNITS,
             "body_bytes": services.settings.body_limit,
+            "blob_bytes": services.blobs.limits.max_size,
             "page_items": MAX_LIMIT,
             "event_streams": services.settings.streams,
         },

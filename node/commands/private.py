@@ -14,12 +14,15 @@ INPUT = (".", "-")
 def publish(invocation: Invocation) -> int:
     """Encrypt, sign and store a message; prints it as the node stored it."""
     found = request(invocation, texts=TEXTS)
-    recps = [word for word in found.words if word not in INPUT]
+    words = found.words
+    if words and words[0].startswith("{"):  # as the method has its arguments: the content, then for whom
+        words = (*words[1:], words[0])
+    recps = [word for word in words if word not in INPUT and not word.startswith("{")]
     if not recps:
         raise UsageError(f"usage: sbot {invocation.spelled} {invocation.command.usage}")
-    if len(found.words) > len(recps) and found.words[-1] not in INPUT:
+    if words[: len(recps)] != tuple(recps):
         raise UsageError("Give the recipients first, then the . that stands for standard input.")
-    content = read_content(found, found.words[len(recps) :], f"{invocation.spelled} ID…")
+    content = read_content(found, words[len(recps) :], f"{invocation.spelled} ID…")
     answer = ask(found, "private.publish", [content, recps])
     if not found.output.pretty:
         return print_answer(found, answer)

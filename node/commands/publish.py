@@ -28,13 +28,15 @@ def publish(invocation: Invocation) -> int:
 
 
 def read_content(found: Request, words: Sequence[str], command: str) -> Any:
-    """The content that a command line gives: its options, or with the one word `.` what is on standard input."""
+    """The content that a command line gives: its options, a JSON object as the one word, or with `.` standard input."""
     if tuple(words) in ((".",), ("-",)):
         if found.options:
             raise UsageError(
                 f"sbot {command} . takes the whole content from standard input; leave the other options out."
             )
         return _from_input()
+    if len(words) == 1 and words[0].startswith("{") and not found.options:
+        return _content(words[0].encode(errors="surrogateescape"), "The content")
     if words or not found.options:
         raise UsageError(
             'Give the content as options (--type post --text "hi"), or as JSON on standard input with: '
@@ -49,12 +51,16 @@ def _from_input() -> Any:
     data = sys.stdin.buffer.read(LARGEST_INPUT + 1)
     if len(data) > LARGEST_INPUT:
         raise UsageError(f"The content on standard input is longer than {LARGEST_INPUT} bytes.")
+    return _content(data, "The content on standard input")
+
+
+def _content(data: bytes, called: str) -> Any:
     try:
         content = json.loads(data, parse_int=_whole, parse_float=_fraction, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"The content on standard input is not JSON: {error}.") from None
+        raise UsageError(f"{called} is not JSON: {error}.") from None
     if not isinstance(content, dict | str):
-        raise UsageError("The content on standard input must be a JSON object (or the text of an encrypted message).")
+        raise UsageError(f"{called} must be a JSON object (or the text of an encrypted message).")
     return content
 
 

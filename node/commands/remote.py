@@ -61,7 +61,8 @@ def read(
         if own[name] is not None and not isinstance(own[name], str):
             raise UsageError(f"--{name} needs one value.")
     loaded = config.load({"path": own["path"], "config": own["config"]}, environ)
-    return Request(loaded, found.words, options, Output.standard(as_json=own["json"] is True))
+    words = tuple(map(arguments.unquoted, found.words))
+    return Request(loaded, words, options, Output.standard(as_json=own["json"] is True))
 
 
 def request(invocation: Invocation, *, texts: Collection[str] = ()) -> Request:

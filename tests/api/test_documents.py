@@ -16,7 +16,7 @@ from feeds import errors as feeds_errors
 from feeds.errors import FeedLocked, FeedsError, ForkedFeed, StoreError
 from replication.errors import DialTimeout, HandshakeFailed, ReplicationError
 from tests.api.test_access import code
-from tests.support.api import Api
+from tests.support.api import BLOB_SIZE, Api
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
@@ -172,6 +172,15 @@ class Links(HTMLParser):
                 self.targets.add(value or "")
             if name == "id":
                 self.ids.add(value or "")
+
+
+async def test_features_tell_of_all_groups_of_routes(api: Api) -> None:
+    info = (await api.client.get("/v1/info")).json()
+    document = (await api.client.get("/openapi.json")).json()
+    tags = {tag for item in document["paths"].values() for operation in item.values() for tag in operation["tags"]}
+    always = {"admin", "feeds", "messages", "node", "peers", "publishing"}
+    assert tags - always <= set(info["features"])
+    assert info["limits"]["blob_bytes"] == BLOB_SIZE
 
 
 async def test_the_page_needs_nothing_from_elsewhere(api: Api) -> None:

@@ -46,6 +46,19 @@ def test_private_messages_on_the_command_line(tmp_path: Path) -> None:
         assert node.ok("get", link)["content"]["text"] == "x"
         assert node.ok("private.unbox", link)["value"]["content"]["text"] == "x"
 
+        as_json = '{"type":"post","text":"a word"}'
+        for words in ((as_json, FRIEND.id), (FRIEND.id, as_json)):
+            given_as_word = node.ok("private.publish", *words)
+            opened = KeyRing([FRIEND]).open(given_as_word["value"]["content"])
+            assert opened is not None
+            assert opened.content == {"type": "post", "text": "a word", "recps": [FRIEND.id, node.id]}
+        assert node.ok("publish", as_json)["value"]["content"] == {"type": "post", "text": "a word"}
+        for broken in ("{", "{}x", '{"text":"no type"}'):
+            assert node.sbot("publish", broken).code in (1, 2), broken
+        blob = node.sbot("blobs.add", stdin=b"hello").out.decode().strip()  # with the quotes that JSON has
+        assert node.sbot("blobs.get", blob).out == b"hello"
+        assert node.ok("blobs.has", blob) is True
+
         for line in (
             ("private.publish", "--type", "post"),
             ("private.publish", FRIEND.id),
@@ -59,4 +72,4 @@ def test_private_messages_on_the_command_line(tmp_path: Path) -> None:
         assert refused.code == 1
         assert "feed id" in refused.err
         assert "psst" not in refused.err
-        assert node.clock() == {node.id: 3}
+        assert node.clock() == {node.id: 6}

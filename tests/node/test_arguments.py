@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.arguments import free, strict, word_value
+from node.arguments import free, strict, unquoted, word_value
 from node.errors import UsageError
 
 
@@ -115,3 +115,10 @@ def test_any_words_give_json_values_or_a_usage_error(argv: list[str]) -> None:
     except UsageError:
         return
     json.dumps(found.options, allow_nan=False)
+
+
+def test_an_id_may_have_the_quotes_of_json() -> None:
+    blob = "&" + "A" * 43 + "=.sha256"
+    assert unquoted(f'"{blob}"') == unquoted(blob) == blob
+    for word in ('"', '""', '"hello"', '"&.sha256', f'"{blob}" ', '"@x"'):
+        assert unquoted(word) == word
