@@ -359,6 +359,8 @@ def test_twenty_thousand_hostile_wants_are_bounded() -> None:
     assert status["wanted_for_peers"] <= 10_000
     assert len(found.take_notes("friend", 10**6)) <= 5000
     assert size < 40 * MIB
+    assert found.breaches["blob_wants_per_second"] == 19_000 + 19 * 500  # each had as many as it may have at once
+    assert found.breaches["blob_wants_total"] > 5000
 
 
 def test_haves_are_bounded() -> None:
@@ -368,6 +370,8 @@ def test_haves_are_bounded() -> None:
     has = [line["has"] for line in found.status()["peers"].values()]
     assert max(has) <= 10_000
     assert sum(has) <= 50_000
+    assert found.breaches["blob_haves"] > 0
+    assert found.breaches["blob_haves_total"] > 0
     for number in range(8):
         found.disconnect(f"peer {number}", 1.0)
     assert found._had == 0

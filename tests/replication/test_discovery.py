@@ -129,6 +129,8 @@ async def test_a_flood_of_packets_and_of_nodes_is_bounded(ports: Ports) -> None:
             send(boxed_beacon(address, each, MAIN_NETWORK), ports.boxed, source)
         await asyncio.sleep(0.2)
     assert len(set(a.staged)) == 6
+    assert set(a.discovery.breaches) <= {name for name in Limits.__slots__ if name.startswith("lan_")}
+    assert a.discovery.breaches.total() >= 100
     assert len(a.staged) <= 2 * limits.lan_packets_per_second  # the flood may lie in two seconds
 
 

@@ -223,6 +223,7 @@ class TestLimits:
         ebt.notes_received("p", value, 0.0)
         effects = ebt.effects()
         assert [effect.peer for effect in effects if isinstance(effect, Breach)] == ["p"]
+        assert ebt.breaches == {"ebt_bad_entries": 1}
 
     @pytest.mark.parametrize("value", [-2, MAX_NOTE + 1, 2**70, 1.5, 4.0, True, None, "4", [], {}])
     def test_bad_values_are_skipped_and_counted(self, value: object) -> None:
@@ -275,6 +276,7 @@ class TestLimits:
         assert after_notes < 2_000_000
         assert at_rest < 100_000
         assert 4_500 <= answers <= 5_000
+        assert ebt.breaches["ebt_feeds_remembered"] > 90_000
         assert remembered == {}
         assert ebt.known_feeds() == known
 

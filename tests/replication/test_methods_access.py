@@ -107,7 +107,13 @@ async def test_no_arguments_however_odd_bring_more_than_an_error(
             if kind in ("source", "duplex") or name == "publish":
                 continue
             assert await refusal_of(own.call(name, args)) != "internal error", name
-        for name in ("createLogStream", "createFeedStream", "messagesByType", "createUserStream", "links", "latest"):
+        streams = ("createLogStream", "createFeedStream", "messagesByType", "createUserStream", "links", "latest")
+        for name in (
+            *streams,
+            "partialReplication.getSubset",
+            "partialReplication.getTangle",
+            "friends.createFriendStream",
+        ):
             assert await refusal_of(own.source(name, args).read_batch()) != "internal error", name
         assert await own.call("whoami") == {"id": a.id}
     assert not [record for record in caplog.records if record.exc_info]
