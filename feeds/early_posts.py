@@ -167,9 +167,13 @@ class EarlyPosts:
             return
 
         def job(connection: sqlite3.Connection) -> dict[str, _Span]:
-            _forget(connection, gone)
-            for feed in reached:
-                _drop_reached(connection, feed)
+            connection.execute("PRAGMA secure_delete=ON")  # a feed may be unwanted because its user erased it
+            try:
+                _forget(connection, gone)
+                for feed in reached:
+                    _drop_reached(connection, feed)
+            finally:
+                connection.execute("PRAGMA secure_delete=OFF")
             return _spans(connection)
 
         self._spans = await self._database.write(job)

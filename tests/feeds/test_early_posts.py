@@ -293,6 +293,17 @@ async def test_forked_and_unwanted_feeds_and_what_is_old_are_dropped(
     assert await world.hold(feed, 21) == []
 
 
+async def test_what_is_dropped_leaves_no_bytes_behind(tmp_path: Path) -> None:
+    feed = posting("feed", 30)
+    async with open_world(tmp_path) as world:
+        await world.hold(feed, 21)
+    assert b"feed 29" in (tmp_path / "sbot.db").read_bytes()
+    async with open_world(tmp_path) as world:  # SQLite is often built to overwrite in any case
+        await world.store.database.write(lambda connection: connection.execute("PRAGMA secure_delete=OFF").fetchall())
+        await world.tidy(wanted=False)
+    assert b"feed 29" not in (tmp_path / "sbot.db").read_bytes()
+
+
 async def test_a_restart_drops_nothing_but_what_the_log_reached(tmp_path: Path) -> None:
     feed, other = posting("feed", 30), posting("other", 30)
     async with open_world(tmp_path) as world:
