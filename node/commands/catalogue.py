@@ -229,6 +229,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("blobs.rm", "blobs:remove", "ID", "remove a blob", group="blobs"),
     Command("blobs.want", "blobs:want", "ID [--wait]", "ask for a blob", group="blobs"),
     Command("doctor", "doctor:doctor", "[--fix]", "what is wrong with this node, and what to do"),
+    Command("demo", "demo:demo", "", "three nodes of this machine's own meet and talk; nothing is left of it"),
     Command("clock", "bundles:clock", "", "what we have and want: a clock file, for whoever exports for us"),
     Command(
         "export",
