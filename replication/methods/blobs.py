@@ -203,7 +203,7 @@ def _wanting(blobs: Blobs) -> list[Method]:
 
 
 async def _send(blobs: Blobs, opts: options.Options, start: int, end: int, out: Sink) -> None:
-    blob = _blob(opts.get("key", opts.get("hash", opts.get("id"))))
+    blob = _blob(next((opts[name] for name in ("key", "hash", "id") if opts.get(name) is not None), None))
     wanted, most = options.whole(opts, "size"), options.whole(opts, "max")
     async with blobs.reading(blob) as reader:
         held = reader.info.size
