@@ -1,14 +1,18 @@
 """The published sets of test vectors, as somebody meets them who only has the HTTP API."""
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from feeds.keys import Keypair
 from feeds.refs import is_blob, is_feed, is_message
+from node import config
+from node.sbot import Sbot
 from tests.support import builders, vectors
 from tests.support.api import Api, open_api
 
@@ -90,6 +94,35 @@ async def test_the_graph_of_contacts(tmp_path: Path, number: int) -> None:
             seen = await get(api, path)
             ours, theirs = edges.get((api.store.own.id, feed.id)), edges.get((feed.id, api.store.own.id))
             assert (seen["following"], seen["blocking"], seen["follows_us"]) == (ours == 1, ours == -1, theirs == 1)
+
+
+LARGE = sorted(range(len(GRAPHS)), key=lambda number: len(GRAPHS[number]["hops"]))[-4:]
+
+
+@pytest.mark.parametrize("number", LARGE)
+async def test_hops_from_us(tmp_path: Path, number: int) -> None:
+    """The distances of `friends.hops`, asked of a whole node over HTTP, in the graphs that reach the furthest."""
+    entry = GRAPHS[number]
+    flags = {"path": str(tmp_path), "host": "127.0.0.1", "port": "0", "http_port": "0", "lan": "false"}
+    async with Sbot.open(config.load({**flags, "hops": str(entry["max_hops"])}, {})) as sbot:
+        names = {name for contact in entry["contacts"] for name in (contact["author"], contact["content"]["contact"])}
+        feeds = {name: builders.Feed(builders.keypair(name)) for name in names - {entry["me"]}}
+        called = {entry["me"]: sbot.id, **{name: feed.id for name, feed in feeds.items()}}
+        token = {"Authorization": f"Bearer {sbot.directory.http_token()}"}
+        async with httpx.AsyncClient(base_url=sbot.http.url, headers=token) as client:
+            for contact in entry["contacts"]:
+                content = {**contact["content"], "contact": called[contact["content"]["contact"]]}
+                if contact["author"] == entry["me"]:
+                    assert (await client.post("/v1/messages", json={"content": content})).status_code == 201
+                else:
+                    await sbot.store.ingest.add([feeds[contact["author"]].append(content)], source="test")
+            expected = {called[name]: hops for name, hops in entry["hops"].items()}
+            for _ in range(200):  # distances follow the graph after a moment
+                found = (await client.post("/v1/rpc/friends.hops", json=[])).json()
+                if found == expected:
+                    break
+                await asyncio.sleep(0.05)
+            assert found == expected
 
 
 # --- references -------------------------------------------------------------------------------------------------------
