@@ -157,6 +157,8 @@ def test_longer_packets_than_allowed_are_refused_at_the_header(length: int) -> N
     opener = Opener(KEY, NONCE)
     assert opener.open(sealed_header(length, int.from_bytes(NONCE, "big"))) == b""
     assert str(length) in str(opener.failure)
+    assert opener.failure is not None
+    assert opener.failure.limit == "box_body"
 
 
 def empty_packet(nonce: int) -> bytes:
@@ -171,6 +173,8 @@ def test_some_empty_packets_are_tolerated_and_a_flood_is_not() -> None:
     assert not opener.over
     assert opener.open(flood[16 * HEADER_SIZE :]) == b""
     assert "empty" in str(opener.failure)
+    assert opener.failure is not None
+    assert opener.failure.limit == "empty_packets"
 
 
 def test_a_packet_with_text_starts_the_count_again() -> None:

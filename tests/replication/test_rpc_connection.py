@@ -494,6 +494,7 @@ async def test_broken_framing_ends_the_connection_at_once() -> None:
         async with asyncio.timeout(2):
             await connection.closed.wait()
         assert isinstance(connection.error, RpcProtocolError)
+        assert connection.breaches == {"json_frame": 1}
         with pytest.raises(ConnectionClosed):
             await peer.frame()
 
@@ -515,6 +516,7 @@ async def test_a_half_frame_is_given_up_and_a_slow_whole_one_is_not() -> None:
         async with asyncio.timeout(2):
             await connection.closed.wait()
         assert "not completed" in str(connection.error)
+        assert connection.breaches == {"half_frame_timeout": 1}
 
 
 async def test_steady_traffic_that_is_always_cut_in_the_middle_of_a_frame_is_fine() -> None:
@@ -538,6 +540,7 @@ async def test_a_silent_link_is_given_up() -> None:
         async with asyncio.timeout(2):
             await connection.closed.wait()
         assert "nothing was heard" in str(connection.error)
+        assert connection.breaches == {"silence_timeout": 1}
 
 
 # back-pressure and bounds

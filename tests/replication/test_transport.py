@@ -174,8 +174,9 @@ async def test_a_slow_reader_slows_the_writer_and_memory_stays_small() -> None:
 
 async def test_a_peer_that_never_reads_is_cut_off() -> None:
     async with tcp_pair(QUICK) as (near, _far):
-        with pytest.raises(ConnectionClosed, match="took nothing"):
+        with pytest.raises(ConnectionClosed, match="took nothing") as cut:
             await write_without_end(near, [], 5)
+        assert cut.value.limit == "stall_timeout"
 
 
 async def test_a_peer_that_reads_slowly_but_steadily_is_not_cut_off() -> None:
