@@ -29,6 +29,8 @@ ASIDE: Final = ".fsck-"
 """How folders of views that are made aside begin; they lie in that of the database."""
 LISTED: Final = 1000
 """Damages that are told one by one; of the rest only the number."""
+ERASING: Final = 4
+"""The migration of feeds that brought the table of what was erased."""
 BATCH: Final = 500
 HEAD: Final = 512
 """Bytes at the beginning of a stored text in which every format names the message before."""
@@ -125,7 +127,7 @@ def examine(
         connection.execute("BEGIN")
         _guarded(found, Part.DATABASE, path.name, lambda: _check_pages(connection, found, full))
         _guarded(found, Part.DATABASE, "feed", lambda: tips.extend(all_tips(connection)))
-        _guarded(found, Part.DATABASE, "erased", lambda: holes.update(all_holes(connection)))
+        _guarded(found, Part.DATABASE, "erased", lambda: holes.update(_holes(connection)))
         for done, tip in enumerate(tips):
             progress("feeds", done, len(tips))
             _check_feed(connection, tip, holes.get(tip.ref), found, hmac_key if full else None, full)
@@ -146,6 +148,12 @@ def check_views(path: Path, views: Sequence[View]) -> Reach:
         behind = _check_reach(connection, views, found)
     damaged = {damage.subject for damage in found.listed}
     return Reach([name for name in behind if name not in damaged], found.listed)
+
+
+def _holes(connection: sqlite3.Connection) -> dict[str, Hole]:
+    """What was erased; nothing in a database of an earlier version that no node has opened since."""
+    (version,) = connection.execute("SELECT max(number) FROM migration WHERE component='feeds'").fetchone()
+    return all_holes(connection) if version is None or version >= ERASING else {}
 
 
 def _read_only(path: Path) -> str:

@@ -131,6 +131,15 @@ def test_a_lost_tail_and_wrong_counts_are_told(folder: Path) -> None:
     assert (Part.INDEX, "message_key") in [(damage.part, damage.subject) for damage in found]
 
 
+def test_a_store_of_an_earlier_version_is_not_called_damaged(folder: Path) -> None:
+    with sqlite3.connect(folder / "sbot.db") as connection:
+        connection.execute("DROP TABLE erased")
+    connection.close()
+    assert [damage.subject for damage in look(folder, full=False).damage] == ["erased"]
+    change(folder, ["DELETE FROM migration WHERE component='feeds' AND number=4"])
+    assert look(folder, full=False).damage == []
+
+
 VIEW_DAMAGE = {
     "social_graph": "UPDATE contact SET edge=-edge",
     "message_types": "DELETE FROM message_type WHERE position=5",
