@@ -12,7 +12,6 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from itertools import chain, count, repeat
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from feeds.content import FoundLink, links
@@ -153,20 +152,20 @@ class Indexer:
         effects = []
         left_out = self._lagging if appended.position - appended.before > MUCH else ()
         known = {tip.ref: tip.number for tip in appended.tips}
-        runs = [run for _, run in appended.runs]
-        authors = [run.author for run in runs for _ in run.keys]
-        numbers = [known[author] for author in authors]
+        runs = [(first, run.author, known[run.author], run.extracts) for first, run in appended.runs]
+        received = appended.received
         for column, view in enumerate(self._views):
             if (
                 positions.get(view.name) == appended.before
                 and view.name not in left_out
-                and all(run.extracts[column] for run in runs)
+                and all(extracts[column] for _, _, _, extracts in runs)
             ):
-                values = chain.from_iterable([run.extracts[column] for run in runs])
-                every = zip(
-                    count(appended.before + 1), authors, values, numbers, repeat(appended.received), strict=False
-                )
-                rows = [row for row in every if row[2] is not None]
+                rows = [
+                    (position, author, value, number, received)
+                    for first, author, number, extracts in runs
+                    for position, value in enumerate(extracts[column], first)
+                    if value is not None
+                ]
                 effects.append(_apply(connection, view, rows, appended.position))
         return effects
 
