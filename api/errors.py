@@ -13,6 +13,7 @@ import orjson
 from starlette.responses import Response
 
 from feeds.errors import (
+    Busy,
     FeedLocked,
     ForkedFeed,
     InvalidJson,
@@ -83,6 +84,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "no-public-address": Kind(409, "Nobody knows how to reach this node"),
     "too-many-invites": Kind(409, "There are too many invites"),
     "too-many-tokens": Kind(409, "There are too many tokens"),
+    "busy": Kind(409, "Not at present"),
     "backup-running": Kind(409, "A backup is being written"),
     "too-many-webhooks": Kind(409, "There are too many webhooks"),
     "message-deleted": Kind(410, "The message was deleted on this node"),
@@ -178,6 +180,10 @@ def _ref(error: InvalidRef) -> Problem:
     return Problem("invalid-id", str(error))
 
 
+def _busy(error: Busy) -> Problem:
+    return Problem("busy", f"{error}.")
+
+
 def _rule(error: InvalidRule) -> Problem:
     return Problem("invalid-body", f"{error}.", errors=[{"pointer": "#/rules", "detail": str(error)}])
 
@@ -256,6 +262,7 @@ TABLE: Final[Mapping[type[Exception], Callable[..., Problem]]] = {
     InvalidJson: _json,
     InvalidRef: _ref,
     InvalidRule: _rule,
+    Busy: _busy,
     InvalidMessage: _message,
     TooLarge: _large,
     FeedLocked: _locked,

@@ -7,6 +7,7 @@
     ├── InvalidMessage      a message that breaks a rule of its format         (also a ValueError)
     │   └── TooLarge        ... because it is longer than the format allows
     ├── UnknownFormat       no feed format of that name, or for that feed
+    ├── Busy                not at present: something else must be ready first
     ├── InvalidRule         text that is no rule of what to keep               (also a ValueError)
     ├── NotFound            no such message, feed or blob here
     ├── WrongBlob           bytes that are not those of the blob they were to be
@@ -21,6 +22,7 @@ An exception about outside bytes blames whoever delivered them, never the feed t
 from typing import Final
 
 __all__ = [
+    "Busy",
     "FeedLocked",
     "FeedsError",
     "ForkedFeed",
@@ -88,6 +90,10 @@ class TooLarge(InvalidMessage):
 
 class UnknownFormat(FeedsError):
     """No feed format goes by this name, or none is known for this feed id."""
+
+
+class Busy(FeedsError):
+    """It cannot be done at present, because something else must be ready first; the text says what."""
 
 
 class InvalidRule(FeedsError, ValueError):

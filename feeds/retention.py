@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from feeds.database import Database
 from feeds.erasing import Erased, Erasing
-from feeds.errors import StoreError
+from feeds.errors import Busy
 from feeds.indexer import Indexer
 from feeds.log_rows import HELD, last_position
 from feeds.mailbox import Mailbox
@@ -79,13 +79,13 @@ class Retention:
         self._running = False
 
     async def plan(self, rules: Sequence[Rule], *, now: int) -> Outcome:
-        """What the rules would erase now; nothing is changed. now -- ms since 1970. Raises StoreError."""
+        """What the rules would erase now; nothing is changed. now -- ms since 1970. Raises Busy, StoreError."""
         return _outcome(await self._plan(rules, now))
 
     async def apply(self, rules: Sequence[Rule], *, now: int) -> Outcome:
-        """Erase what the rules say. Raises StoreError; what was erased before stays so."""
+        """Erase what the rules say. Raises Busy, StoreError; what was erased before stays so."""
         if self._running:
-            raise StoreError("the rules are being carried out already")
+            raise Busy("the rules are being carried out already")
         self._running = True
         try:
             plan = await self._plan(rules, now)
@@ -98,7 +98,7 @@ class Retention:
 
     async def _plan(self, rules: Sequence[Rule], now: int) -> _Plan:
         if "message_types" in self._indexer.behind:
-            raise StoreError("the types of messages are being looked through; try again when the views are ready")
+            raise Busy("the types of messages are being looked through; try again when the views are ready")
         await self._mailbox.catch_up()  # what nobody has tried to open yet might be for us
         distances = self._distances()
         return await self._database.read(lambda connection: _planned(connection, rules, self._own, distances, now))

@@ -32,6 +32,8 @@ EBT_WAIT_SECONDS: Final = 3.0
 LOOK_SECONDS: Final = 1.0
 REPLACED_SECONDS: Final = 0.1
 """After a newer session took over: if that one is gone too by then (two dials crossed), this side opens another."""
+DOUBTFUL_SECONDS: Final = 0.5
+"""For the peer to be done with a session before the next one begins."""
 REOPEN_SECONDS: Final = 2.0
 REOPEN_SECONDS_MAX: Final = 120.0
 INVALID_FEEDS_MAX: Final = 16
@@ -144,6 +146,8 @@ class Exchange:
                 return
             if ending is Ending.REPLACED:
                 await asyncio.sleep(REPLACED_SECONDS * (1 + self._random()))
+            elif ending is Ending.DOUBTFUL:
+                await asyncio.sleep(DOUBTFUL_SECONDS)
             else:
                 pause = REOPEN_SECONDS if self._now() - began > 60.0 else min(pause * 2, REOPEN_SECONDS_MAX)
                 await asyncio.sleep(pause * (0.5 + self._random()))

@@ -15,7 +15,7 @@ from feeds.errors import FeedsError
 from feeds.formats.base import FeedFormat
 from feeds.log import Log
 from replication.ebt.remembered import RememberedClocks
-from replication.ebt.session import Breached, Replaced, Session
+from replication.ebt.session import Breached, Doubtful, Replaced, Session
 from replication.ebt.state import Breach, EbtState, Ready
 from replication.errors import RemoteCallError
 from replication.growth import Growth
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.5
 SAVE_SECONDS: Final = 10.0
+DOUBT_SECONDS: Final = 2.0
+"""How long a session lasts that took the place of another one. Deployed peers take the end of the older one, when it
+comes late, for the end of the newer, of which they then know nothing any more and say nothing either."""
 RECONNECTED: Final = "reconnected to peer"
 
 
@@ -35,6 +38,7 @@ class Ending(Enum):
     UNSUPPORTED = "the peer has no EBT"
     ENDED = "the peer ended the stream"
     REPLACED = "the peer has a newer session"
+    DOUBTFUL = "the session took the place of another one and is begun anew"
 
 
 class OwnFeed(Protocol):
@@ -109,6 +113,7 @@ class EbtDriver:
         older = self._sessions.get(peer)
         if older is not None:
             older.stop(Replaced())
+            session.doubted_at = self._now() + DOUBT_SECONDS
         number = self.state.connect(peer, remembered, client=client, now=self._now())
         self._sessions[peer] = session
         self.pump()
@@ -117,6 +122,9 @@ class EbtDriver:
         except Replaced:
             await duplex.end(RECONNECTED)
             return Ending.REPLACED
+        except Doubtful:
+            await duplex.end()
+            return Ending.DOUBTFUL
         except RemoteCallError as error:
             if not session.heard:
                 logger.debug("%s has no EBT: %s", peer, error)
@@ -208,6 +216,9 @@ class EbtDriver:
                 if self.state.busy:
                     self.state.tick(now)
                     self.pump()
+                for session in self._sessions.values():
+                    if session.doubted_at is not None and now >= session.doubted_at:
+                        session.stop(Doubtful())
                 if now >= save_at:
                     save_at = now + SAVE_SECONDS
                     await self.save()

@@ -35,6 +35,10 @@ class Replaced(Exception):
     """The same peer has opened a newer session."""
 
 
+class Doubtful(Exception):
+    """The session took the place of another one, so the peer may have lost it; it is begun anew."""
+
+
 class Breached(Exception):
     """The peer breaks the rules of EBT; the connection is to be closed."""
 
@@ -66,6 +70,8 @@ class Session:
         """Something was said since the peer's clock was last saved."""
         self.heard = False
         """The peer has sent at least one frame, so it does speak EBT."""
+        self.doubted_at: float | None = None
+        """When it is to be begun anew, if it took the place of another one."""
         self.over = asyncio.Event()
         """Set by the driver when the session has ended."""
         self._duplex = duplex
@@ -85,7 +91,7 @@ class Session:
         self._wake.set()
 
     def stop(self, reason: Exception) -> None:
-        """End the session with `Replaced` or `Breached`."""
+        """End the session with `Replaced`, `Doubtful` or `Breached`."""
         if not self._stop.done():
             self._stop.set_exception(reason)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeds.errors import InvalidRule, StoreError
+from feeds.errors import Busy, InvalidRule
 from feeds.message import JsonObject
 from feeds.private.sealing import seal
 from feeds.retention import Outcome, Retention
@@ -151,7 +151,7 @@ async def test_private_messages_that_we_can_read_stay(store: Store) -> None:
 async def test_nothing_is_decided_while_types_are_unknown(store: Store) -> None:
     await fill(store)
     await store.indexer.rebuild(["message_types"])
-    with pytest.raises(StoreError, match="types"):
+    with pytest.raises(Busy, match="types"):
         await retention(store).apply(parse_rules("hops=3"), now=NOW)
 
 

@@ -286,6 +286,39 @@ async def test_a_second_connection_of_a_peer_takes_over_its_session(tmp_path: Pa
             assert len(second.messages) == 1
 
 
+async def test_a_peer_that_lost_the_session_which_took_over_gets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deployed peers lose the newer of two sessions when the end of the older one comes late; they say nothing then."""
+    monkeypatch.setattr("replication.ebt.driver.DOUBT_SECONDS", 0.3)
+    monkeypatch.setattr("replication.exchange.EBT_WAIT_SECONDS", 0.3)
+    opened: asyncio.Queue[Duplex] = asyncio.Queue()
+    hold = asyncio.Event()
+
+    async def replicate(_caller: Caller, _args: list[Any], duplex: Duplex) -> None:
+        opened.put_nowait(duplex)
+        await hold.wait()
+
+    server = Method(("ebt", "replicate"), Kind.DUPLEX, Who.ANON, replicate)
+    async with open_node(tmp_path, "a") as a, ebt_stream(a) as first:
+        await first.read()
+        async with stranger(a, methods=[server]) as connection:
+            deaf = Ebt(connection)
+            await deaf.read()
+            with pytest.raises(ConnectionClosed, match="the stream has ended"):
+                await deaf.quiet(5.0)
+            async with asyncio.timeout(10):
+                duplex = await opened.get()
+                await duplex.send([json.dumps({a.id: 0}).encode()])
+                await a.post()
+                texts: list[bytes] = []
+                while not any(is_message(text) for text in texts):
+                    texts += [body.data for body in await duplex.read_batch()]
+            hold.set()
+            await asyncio.sleep(0.5)
+            assert opened.empty()  # it is begun anew once
+
+
 # ---- peers of other making
 
 
